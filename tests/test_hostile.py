@@ -25,7 +25,8 @@ from crystal.measure import evidence as ev
 from crystal.measure import inference as inf
 from crystal.measure import quantities as ph
 from crystal.tables import importers, sheets, survey
-from crystal.tables.importers import Asked, tally
+from crystal.tables.foreign import Asked
+from crystal.tables.importers import tally
 from crystal.tables.table import read_table
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")

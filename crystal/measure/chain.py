@@ -6,9 +6,10 @@ design could make it hold (else: not testable). Only what is tested is adjusted 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,14 +30,8 @@ CLAIMS = {
     NUCLEATION: ("collapse", "one-seed", "unmixed"),
     SETTLING: ("stays-frozen", "same-options", "little-promoted"),
 }
-RESTS_ON = {
-    "collapse": "many-distributions",
-    "one-seed": "collapse",
-    "unmixed": "one-seed",
-    "stays-frozen": "collapse",
-    "same-options": "one-seed",
-    "little-promoted": "collapse",
-}
+RESTS_ON = {"collapse": "many-distributions", "one-seed": "collapse", "unmixed": "one-seed"}
+RESTS_ON |= {"stays-frozen": "collapse", "same-options": "one-seed", "little-promoted": "collapse"}
 OVER_TASKS = ("one-seed", "unmixed")  # claims about all tasks at once
 NOT_TESTABLE, NOT_REACHED, NOT_MEASURABLE = "not-testable", "not-reached", "not-measurable"
 TESTED = ("holds", "fails", "undecided")
@@ -90,90 +85,84 @@ def survey(
     stages: the base; base and SFT; base, SFT and the last one; on the prompts that these answer.
     options: of every task, for `joint.kinds`. tick: called once a task and phase.
 
-    Raises: CrystalError for a quantile, seed or number of permutations that is none.
+    Raises: CrystalError as `check`.
     """
     check(quantile=quantile, seed=seed, permutations=permutations)
-    run = _Run(every, options or {}, quantile, seed, permutations)
-    for ask in (run.liquid, run.nucleation, run.settling):
-        ask()
+    run = _Run(every, options or {}, quantile, {"seed": seed, "permutations": permutations})
+    for phase in CLAIMS:
+        for claim, step in STEPS.items():
+            if step.phase == phase:
+                run.ask(claim, step)
+        if phase == NUCLEATION:
+            run.ask_joint()
         for _ in every:
             tick()
     return Survey(run.verdicts(), run.account)
 
 
 class _Run:
-    """What was judged so far. tasks: task -> claim -> verdict; pooled: the same of all together."""
+    """What was judged so far."""
 
-    def __init__(self, every, options, quantile: float, seed: int, permutations: int) -> None:
-        self.every, self.options, self.quantile = every, options, quantile
-        self.how = {"seed": seed, "permutations": permutations}
-        self.tasks: dict[str, dict[str, Verdict]] = {task: {} for task in every}
-        self.pooled: dict[str, Verdict] = {}
+    def __init__(self, every: Mapping[str, Parts], options, quantile: float, how: dict) -> None:
+        self.every, self.options, self.quantile, self.how = every, options, quantile, how
+        self.tasks: dict[str, dict[str, Verdict]] = {task: {} for task in every}  # by claim
+        self.pooled: dict[str, Verdict] = {}  # of all tasks together
         self.account: Account | None = None
 
-    def liquid(self) -> None:
-        claim, bases = CLAIMS[LIQUID][0], self._there(LIQUID)
-        self._ask(
-            claim,
-            bases,
-            lambda task, base: claims.liquid(base, **self.how),
-            lambda: pooled_liquid(bases, *self._nulls(claim)),
-            lambda task, base: ev.relabelled(base, self.how["permutations"]),
-        )
+    def ask(self, claim: str, step: Step) -> None:
+        """One claim task by task, and over all if they are several: first whether it is reached,
+        then whether it can hold, then the test.
+        """
+        given, reached, best = self.given(step.phase), {}, {}
+        for task, parts in given.items():
+            if before := self._earlier(claim, task):
+                self.tasks[task][claim] = not_reached(claim, before)
+            else:
+                reached[task] = parts
+                best[task] = step.best(self, task, *parts) if can_differ(parts[0]) else 1.0
+        members = family(best)
+        for task in reached.keys() - members:
+            self.tasks[task][claim] = not_testable(claim, best[task], len(members))
+        raw = {t: step.judged(self, t, *parts) for t, parts in reached.items() if t in members}
+        for task, verdict in zip(raw, adjust(list(raw.values())), strict=True):
+            self.tasks[task][claim] = verdict
+        if several(given):
+            if before := self._earlier(claim, POOLED):
+                self.pooled[claim] = not_reached(claim, before)
+            else:
+                self.pooled[claim] = step.pooled(self, given) or not_testable(claim, 1.0)
 
-    def nucleation(self) -> None:
-        """collapse, then one-seed and unmixed."""
-        pairs = self._there(NUCLEATION)
-        self._ask(
-            "collapse",
-            pairs,
-            lambda task, base, sft: claims.collapse(base, sft, **self.how),
-            lambda: pooled_collapse(pairs, *self._nulls("collapse")),
-            lambda task, base, sft: ev.swapped(base, self.how["permutations"]),
-        )
+    def ask_joint(self) -> None:
+        """one-seed and unmixed."""
+        pairs = self.given(NUCLEATION)
         moves = joint.moves(pairs, joint.kinds(self.options))
         if any(NUCLEATION in parts for parts in self.every.values()):
             self.pooled |= {v.claim: v for v in self._joint(moves, pairs)}
         self.account = joint.account(moves) if moves else None
 
-    def settling(self) -> None:
-        """The claims about the last stage."""
-        if not any(SETTLING in parts for parts in self.every.values()):
-            return
-        threes, seeds = self._there(SETTLING), self.account.seeds if self.account else {}
-        how = {"quantile": self.quantile, "seed": self.how["seed"]}
-        own = {
-            task: claims.seed_of(base, seeds[task], **how)
-            for task, (base, *_) in threes.items()
-            if task in seeds and seeds[task] in base.clusters.astype(str)
-        }
-
-        def best(task: str, *three: Evidence) -> float:
-            if task not in own:
-                return 1.0
-            mask = own[task].mask
-            return ev.chosen(int(mask.sum()), len(mask), self.how["permutations"])
-
-        self._ask(
-            "stays-frozen",
-            threes,
-            lambda task, *three: claims.stays_frozen(*three),
-            lambda: pooled_frozen(threes),
-        )
-        self._ask(
-            "same-options",
-            threes,
-            lambda task, base, sft, final: claims.same_options(final, own[task], **self.how),
-            lambda: pooled_options(threes, own, **self.how),
-            best,
-        )
-        self._ask(
-            "little-promoted",
-            threes,
-            lambda task, base, sft, final: claims.little_promoted(sft, final),
-            lambda: pooled_promoted(threes),
-            lambda task, base, *_: 0.0 if claims.splits(base) else 1.0,
-        )
+    def _joint(self, moves: Moves | None, pairs: Given) -> list[Verdict]:
+        if not pairs:
+            why = "not measurable: on no task are enough prompts answered"
+            return [Verdict(claim, NOT_MEASURABLE, why) for claim in OVER_TASKS]
+        if before := self._earlier("one-seed", POOLED):
+            return [not_reached(claim, before) for claim in OVER_TASKS]
+        kinds, contexts = (moves.kinds.max() + 1, len(moves.contexts)) if moves else (1, 1)
+        if (best := ev.aligned(kinds, contexts, self.how["permutations"])) > ALPHA:
+            few = f"not testable here: tasks of {joint.FEWEST_KINDS} kinds that can move and "
+            few += f"{joint.FEWEST_CONTEXTS} contexts that half of them share are needed"
+            return [not_testable(claim, best, why="" if moves else few) for claim in OVER_TASKS]
+        both = claims.one_seed(moves, **self.how)
+        asked = f"{len(moves.tasks)} tasks of {kinds} kinds"
+        one, unmixed = (replace(v, reason=f"{v.reason} ({asked})") for v in both)
+        if one.verdict != "holds":
+            return [one, not_reached("unmixed", one)]
+        _, apart = moves.grouped
+        if apart <= joint.APART:
+            why = f"not testable here: the contexts form no groups (mean silhouette {apart:.2f})"
+            if contexts > joint.MOST_CONTEXTS:
+                why = f"not testable here: {contexts} contexts are too many to group"
+            unmixed = not_testable("unmixed", 1.0, why=why)
+        return [one, unmixed]
 
     def verdicts(self) -> dict[str, list[Verdict]]:
         """Task -> verdicts in the order of CLAIMS, also of what cannot be measured."""
@@ -188,21 +177,31 @@ class _Run:
             task: [mine[claim] for claim in order if claim in mine] for task, mine in found.items()
         }
 
-    def _there(self, phase: str) -> Given:
+    @cached_property
+    def own(self) -> dict[str, Seed]:
+        """Task -> its seed, where other tasks name one that it has."""
+        seeds, how = self.account.seeds if self.account else {}, {"seed": self.how["seed"]}
+        return {
+            task: claims.seed_of(base, seeds[task], quantile=self.quantile, **how)
+            for task, (base, *_) in self.given(SETTLING).items()
+            if task in seeds and seeds[task] in base.clusters.astype(str)
+        }
+
+    def given(self, phase: str) -> Given:
         """Task -> what a phase compares, where it can be measured."""
         found = {task: parts.get(phase) for task, parts in self.every.items()}
         return {task: one for task, one in found.items() if one and not isinstance(one, Count)}
 
-    def _nulls(self, claim: str) -> tuple[dict[str, Null], int]:
-        """Task -> null of a claim, where it was tested; and the seed."""
-        found = {task: mine.get(claim) for task, mine in self.tasks.items()}
-        return {task: v.null for task, v in found.items() if v and v.null}, self.how["seed"]
+    def nulls(self, claim: str) -> dict[str, Null]:
+        """Task -> null of a claim, where it was tested."""
+        found = {task: mine[claim].null for task, mine in self.tasks.items() if claim in mine}
+        return {task: null for task, null in found.items() if null}
 
     def _earlier(self, claim: str, task: str) -> Verdict | None:
         """The verdict that `claim` rests on, where it stops it."""
         name = RESTS_ON.get(claim)
         mine = self.pooled if task == POOLED or name in OVER_TASKS else self.tasks[task]
-        before = mine.get(name) if name else None
+        before = mine.get(name)
         if before is None or before.verdict == "holds":
             # what rests on all tasks still rests on this task's own collapse
             return self._earlier(name, task) if name in OVER_TASKS and task != POOLED else None
@@ -210,84 +209,26 @@ class _Run:
         passes = name == "many-distributions" and before.verdict == NOT_TESTABLE
         return None if passes else before
 
-    def _ask(
-        self,
-        claim: str,
-        given: Given,
-        judged: Callable[..., Verdict],
-        pooled: Callable[[], Verdict | None],
-        best: Callable[..., float] = lambda *_: 0.0,
-    ) -> None:
-        """One claim task by task, and over all if they are several: first whether it is reached,
-        then whether it can hold, then the test. best: the least p-value that could come out.
-        """
-        reached, alone = {}, {}
-        for task, parts in given.items():
-            if before := self._earlier(claim, task):
-                self.tasks[task][claim] = not_reached(claim, before)
-            else:
-                reached[task] = parts
-                alone[task] = best(task, *parts) if can_differ(parts[0]) else 1.0
-        members = family(alone)
-        for task in reached.keys() - members:
-            self.tasks[task][claim] = not_testable(claim, alone[task], len(members))
-        raw = {task: judged(task, *parts) for task, parts in reached.items() if task in members}
-        for task, verdict in zip(raw, adjust(list(raw.values())), strict=True):
-            self.tasks[task][claim] = verdict
-        if several(given):
-            before = self._earlier(claim, POOLED)
-            tested = None if before else pooled() or not_testable(claim, 1.0)
-            self.pooled[claim] = tested or not_reached(claim, before)
-
-    def _joint(self, moves: Moves | None, pairs: Given) -> list[Verdict]:
-        """one-seed and unmixed."""
-        if not pairs:
-            why = "not measurable: on no task are enough prompts answered"
-            return [_untested(claim, NOT_MEASURABLE, why) for claim in OVER_TASKS]
-        if before := self._earlier("one-seed", POOLED):
-            return [not_reached(claim, before) for claim in OVER_TASKS]
-        kinds, contexts = (moves.kinds.max() + 1, len(moves.contexts)) if moves else (1, 1)
-        if (best := ev.aligned(kinds, contexts, self.how["permutations"])) > ALPHA:
-            few = f"not testable here: tasks of {joint.FEWEST_KINDS} kinds that can move and "
-            few += f"{joint.FEWEST_CONTEXTS} contexts that half of them share are needed"
-            return [not_testable(claim, best, why="" if moves else few) for claim in OVER_TASKS]
-        asked = f"{len(moves.tasks)} tasks of {kinds} kinds"
-        both = claims.one_seed(moves, **self.how)
-        one, unmixed = (dataclasses.replace(v, reason=f"{v.reason} ({asked})") for v in both)
-        if one.verdict != "holds":
-            return [one, not_reached("unmixed", one)]
-        _, apart = moves.grouped
-        if apart <= joint.APART:
-            why = f"not testable here: the contexts form no groups (mean silhouette {apart:.2f})"
-            if contexts > joint.MOST_CONTEXTS:
-                why = f"not testable here: {contexts} contexts are too many to group"
-            unmixed = not_testable("unmixed", 1.0, why=why)
-        return [one, unmixed]
-
 
 # --- no test
-
-
-def _untested(claim: str, verdict: str, reason: str) -> Verdict:
-    return Verdict(claim, verdict, reason, NOTHING, None, None, 1.0, 1.0)
 
 
 def not_reached(claim: str, before: Verdict) -> Verdict:
     """No test, for what the claim rests on does not hold."""
     is_ = "fails" if before.verdict == "fails" else f"is {before.verdict.replace('-', ' ')}"
-    return _untested(claim, NOT_REACHED, f"not reached, for {before.claim} {is_} here")
+    return Verdict(claim, NOT_REACHED, f"not reached, for {before.claim} {is_} here")
 
 
 def not_testable(claim: str, best: float, others: int = 0, why: str = "") -> Verdict:
     """No test, for no data of this design could make the claim hold."""
     beside = f", too much beside {others} others" if best <= ALPHA else ""
     why = why or f"not testable here: at best p = {best:.2g}{beside}"
-    return _untested(claim, NOT_TESTABLE, why)
+    return Verdict(claim, NOT_TESTABLE, why)
 
 
 def no_verdicts(names: Sequence[str], found: Count) -> list[Verdict]:
     """The verdicts on claims that too few prompts answer: no number, and the reason."""
-    return [_untested(claim, NOT_MEASURABLE, found.why) for claim in names]
+    return [Verdict(claim, NOT_MEASURABLE, found.why) for claim in names]
 
 
 def family(best: Mapping[str, float]) -> set[str]:
@@ -315,21 +256,24 @@ def several(given: Given) -> list[Sequence[Evidence]]:
     return parts if len(parts) > 1 else []
 
 
-def pooled_liquid(given: Given, nulls: Mapping[str, Null], seed: int) -> Verdict | None:
+def pooled_liquid(run: _Run, given: Given) -> Verdict | None:
     """many-distributions, on the tasks that have a null: those with two wordings of a context."""
+    nulls = run.nulls("many-distributions")
     parts = several({task: given[task] for task in nulls})
     if not parts:
         return None
     bits = np.log2([base.distribution.shape[1] for (base,) in parts])
-    shares, null = _each(ev.liquidity, parts, 0) / bits, inf.pooled(list(nulls.values()), seed)
-    return _counted(judge("many-distributions", _mean(shares, 0, 1), null), parts)
+    number = _mean(_each(ev.liquidity, parts, 0) / bits, 0, 1)
+    null = inf.pooled(list(nulls.values()), run.how["seed"])
+    return _counted(judge("many-distributions", number, null), parts)
 
 
-def pooled_collapse(given: Given, nulls: Mapping[str, Null], seed: int) -> Verdict | None:
+def pooled_collapse(run: _Run, given: Given) -> Verdict | None:
     """collapse; the spread of a task is the sum over its options, not their mean: else a coin would
     outweigh fifty times a number of a hundred.
     """
-    parts, null = several(given), inf.pooled(list(nulls.values()), seed)
+    parts = several(given)
+    null = inf.pooled(list(run.nulls("collapse").values()), run.how["seed"])
     if null is None:
         return None
 
@@ -343,7 +287,7 @@ def pooled_collapse(given: Given, nulls: Mapping[str, Null], seed: int) -> Verdi
     return _counted(judge("collapse", number, null, chance=1.0, nothing=nothing), parts)
 
 
-def pooled_frozen(given: Given) -> Verdict:
+def pooled_frozen(run: _Run, given: Given) -> Verdict:
     """stays-frozen: liquidity that all tasks together gain after SFT, over the base's."""
     parts = several(given)
     before, sft, final = (_each(ev.liquidity, parts, stage) for stage in range(3))
@@ -352,20 +296,20 @@ def pooled_frozen(given: Given) -> Verdict:
     return _counted(judge("stays-frozen", back), parts)
 
 
-def pooled_options(given: Given, own: Mapping[str, Seed], **how: int) -> Verdict | None:
+def pooled_options(run: _Run, given: Given) -> Verdict | None:
     """same-options, on the tasks that have a seed."""
-    share, nulls = [], []
-    for task, (*_, final) in given.items():
-        if task in own and can_differ(final):
-            nulls.append(claims.options_null(final, own[task], **how))
-            share.append(float(ph.ratio(nulls[-1].observed, own[task].ceiling)))
-    null = inf.pooled(nulls, how["seed"])
-    if null is None or len(share) < 2:
+    finals = {task: final for task, (*_, final) in given.items()}
+    asked = [task for task, final in finals.items() if task in run.own and can_differ(final)]
+    nulls = [claims.options_null(finals[task], run.own[task], **run.how) for task in asked]
+    null = inf.pooled(nulls, run.how["seed"])
+    if null is None or len(asked) < 2:
         return None
-    return _counted(judge("same-options", _mean(share, 0), null), share)
+    kept = zip(asked, nulls, strict=True)
+    share = [float(ph.ratio(null.observed, run.own[task].ceiling)) for task, null in kept]
+    return _counted(judge("same-options", _mean(share, 0), null), asked)
 
 
-def pooled_promoted(given: Given) -> Verdict | None:
+def pooled_promoted(run: _Run, given: Given) -> Verdict | None:
     """little-promoted, on the tasks whose contexts make two halves."""
     parts = [three for three in several(given) if claims.splits(three[0], 1)]
     if len(parts) < 2:
@@ -385,4 +329,55 @@ def _mean(values: Sequence[float], low: float = -np.inf, high: float = np.inf) -
 
 
 def _counted(verdict: Verdict, parts: Sequence) -> Verdict:
-    return dataclasses.replace(verdict, reason=f"{verdict.reason} ({len(parts)} tasks)")
+    return replace(verdict, reason=f"{verdict.reason} ({len(parts)} tasks)")
+
+
+# --- the steps
+
+
+def _by_chance_on_options(run: _Run, task: str, *three: Evidence) -> float:
+    """The least p-value of same-options."""
+    if task not in run.own:
+        return 1.0
+    mask = run.own[task].mask
+    return ev.chosen(int(mask.sum()), len(mask), run.how["permutations"])
+
+
+class Step(NamedTuple):
+    """How a claim is asked of one task, its stages' evidence given, and of all together."""
+
+    phase: str
+    judged: Callable[..., Verdict]  # run, task, *evidence
+    pooled: Callable[[_Run, Given], Verdict | None]
+    best: Callable[..., float] = lambda run, task, *given: 0.0  # the least p that could come out
+
+
+STEPS = {  # but of the claims about all tasks at once
+    "many-distributions": Step(
+        LIQUID,
+        lambda run, task, base: claims.liquid(base, **run.how),
+        pooled_liquid,
+        lambda run, task, base: ev.relabelled(base, run.how["permutations"]),
+    ),
+    "collapse": Step(
+        NUCLEATION,
+        lambda run, task, base, sft: claims.collapse(base, sft, **run.how),
+        pooled_collapse,
+        lambda run, task, base, sft: ev.swapped(base, run.how["permutations"]),
+    ),
+    "stays-frozen": Step(
+        SETTLING, lambda run, task, *three: claims.stays_frozen(*three), pooled_frozen
+    ),
+    "same-options": Step(
+        SETTLING,
+        lambda run, task, base, sft, final: claims.same_options(final, run.own[task], **run.how),
+        pooled_options,
+        _by_chance_on_options,
+    ),
+    "little-promoted": Step(
+        SETTLING,
+        lambda run, task, base, sft, final: claims.little_promoted(sft, final),
+        pooled_promoted,
+        lambda run, task, base, *_: 0.0 if claims.splits(base) else 1.0,
+    ),
+}

@@ -17,7 +17,7 @@ from . import inference as inf
 from . import joint
 from . import quantities as ph
 from .evidence import Evidence
-from .inference import ALPHA, Estimate, Null
+from .inference import ALPHA, NOTHING, Estimate, Null
 from .joint import Moves
 from .quantities import Array
 
@@ -148,11 +148,11 @@ class Verdict:
     claim: str
     verdict: str  # one of `crystal.measure.chain.VERDICTS`
     reason: str
-    estimate: Estimate
-    null: Null | None
-    chance: float | None  # what the null makes of the number itself, where that can be said
-    p: float
-    p_against: float  # small: the number lies on the wrong side of the threshold
+    estimate: Estimate = NOTHING
+    null: Null | None = None
+    chance: float | None = None  # what the null makes of the number, where that can be said
+    p: float = 1.0
+    p_against: float = 1.0  # small: the number lies on the wrong side of the threshold
 
     @property
     def threshold(self) -> Threshold:

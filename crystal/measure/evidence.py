@@ -163,7 +163,7 @@ def liquidity(given: Evidence, w: Array) -> Array:
         return ph.liquidity_bits(given.distribution, w)
     counts, share = given.counts, even(w)
     pooled = w @ counts
-    correction = ph.chao_wang_jost(pooled) - ph.plug_in(pooled)
+    correction = ph.chao_wang_jost(pooled) - ph.entropy_bits(even(pooled))
     whole = ph.entropy_bits(share @ given.distribution) + correction
     return whole - share @ ph.chao_wang_jost(counts)
 

@@ -1,7 +1,7 @@
 """Intervals and nulls for the quantities, and the random streams behind them.
 
 What is random is which contexts were asked. So the cluster is the context: its wordings are left
-out, swapped and relabelled together. All intervals are of the jackknife, with Student's t.
+out, swapped and relabelled together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .quantities import ratio as quotient
 PERSONA = np.array([prompt.persona for prompt in PROMPTS])  # of the book's prompts, in order
 ALPHA = 0.05  # of every test, and 1 - coverage of every interval
 FEWEST = 19  # permutations: the least p-value is 1/(n+1)
-BLOCK = 2**22  # numbers held at once of what is shuffled: memory does not grow with permutations
+BLOCK = 2**22  # numbers held at once of what is shuffled
 CELLS = 5 * 10**7  # numbers in the relabelled options of one task
 DENSE = 2**20  # numbers up to which weights are an array
 
@@ -28,10 +28,7 @@ DENSE = 2**20  # numbers up to which weights are an array
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """Independent streams for each (seed, purpose): a new test shifts no number of another.
-
-    Raises: CrystalError for a negative seed.
-    """
+    """Independent streams for each (seed, purpose). Raises: CrystalError for a negative seed."""
     if seed < 0:
         raise CrystalError(f"the seed is {seed}", hint="choose a whole number of 0 or more")
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *purpose.encode()])))
@@ -44,15 +41,11 @@ def parts(n: int, size: int, block: int = BLOCK) -> list[int]:
 
 
 def relabellings(options: int, n: int, seed: int) -> Array:
-    """n random permutations of the options, (n, options).
-
-    Raises: CrystalError if they are more than CELLS numbers.
-    """
+    """n random permutations of the options, (n, options). Raises: CrystalError above CELLS."""
     if n * options > CELLS:
-        fewer = max(FEWEST, CELLS // options)
         what = f"{n} permutations of {options} options are too many to hold"
-        hint = f"merge the rare options into one, or say --permutations {fewer}"
-        raise CrystalError(what, hint=hint)
+        hint = "merge the rare options into one, or say --permutations "
+        raise CrystalError(what, hint=hint + str(max(FEWEST, CELLS // options)))
     return generator(seed, "relabel").permuted(np.tile(np.arange(options), (n, 1)), axis=1)
 
 
@@ -61,8 +54,8 @@ def relabellings(options: int, n: int, seed: int) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class LeftOut:
-    """Weights (1 + clusters, prompts), never written out: memory grows with prompts, not their
-    square. Row r weighs every prompt by scale[r], but those of cluster r - 1 by 0.
+    """Weights (1 + clusters, prompts), never written out. Row r weighs every prompt by scale[r], but
+    those of cluster r - 1 by 0.
     """
 
     member: Array  # (prompts,) the cluster of every prompt
@@ -81,7 +74,6 @@ class LeftOut:
         return LeftOut(self.member, self.scale**power)
 
     def __matmul__(self, answers: Array) -> Array:
-        """(1 + clusters,) or (1 + clusters, options): each row's weighted sum over prompts."""
         columns = np.asarray(answers, float).reshape(len(self.member), -1).T
         sums = np.empty((len(self.scale), len(columns)))
         for column, out in zip(columns, sums.T, strict=True):
@@ -108,8 +100,8 @@ OfTwo = Callable[[Array, Array], Array]
 
 def leave_one_out(clusters: Array, strata: Array | None = None) -> Weights:
     """Weights (1 + clusters, prompts): every prompt, then all but those of each cluster in turn; of
-    one cluster (1, prompts); beyond DENSE numbers a `LeftOut`. strata: (prompts,) the group that
-    each cluster was chosen from: the rest of it, if any, stands in for the cluster left out.
+    one cluster only the first row. strata: (prompts,) the group that each cluster was chosen from:
+    the rest of it, if any, stands in for the cluster left out.
     """
     names, member = np.unique(clusters, return_inverse=True)
     n, prompts = len(names), len(member)
@@ -117,15 +109,14 @@ def leave_one_out(clusters: Array, strata: Array | None = None) -> Weights:
         return np.ones((1, prompts))
     if (1 + n) * prompts > DENSE:
         return LeftOut(member, np.ones((1 + n, 1)))
-    left = (member[None] != np.arange(n)[:, None]).astype(float)
-    weights = np.vstack([np.ones(prompts), left])
+    weights = (member != np.arange(-1, n)[:, None]).astype(float)
     if strata is not None:
         group, of_cluster = np.unique(strata, return_inverse=True)[1], np.zeros(n, int)
         of_cluster[member] = group
         size = np.bincount(of_cluster)
-        if size[of_cluster].min() > 1:
+        if size.min() > 1:
             beside = of_cluster[:, None] == group
-            weights[1:] *= np.where(beside, (size / np.maximum(size - 1, 1))[group], 1.0)
+            weights[1:] *= np.where(beside, (size / (size - 1))[group], 1.0)
             weights = weights.view(Stratified)
             weights.strata = of_cluster
     return weights
@@ -136,9 +127,8 @@ def leave_one_out(clusters: Array, strata: Array | None = None) -> Weights:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval, from Student's t (centre, error, freedom) on its scale.
-
-    No interval: low, high and error are nan. Certain: error is 0.
+    """A number with its 95 % interval, from Student's t (centre, error, freedom) on its scale; all
+    but `value` and `here` are nan where there is no interval. Certain: error is 0.
     """
 
     value: float  # of prompts as they might have been, free of the bias that few clusters give
@@ -151,9 +141,8 @@ class Estimate:
     here: float = np.nan  # the number of these very prompts
 
     def p_beyond(self, threshold: float, side: str) -> float:
-        """Two-sided p-value of "on the `side` ("above", "below") of the threshold".
-
-        At most ALPHA only if the interval is there, too; 1 if there is no interval.
+        """Two-sided p-value of "on the `side` ("above", "below") of the threshold": at most ALPHA
+        only if the interval is there, too; 1 if there is none.
         """
         if np.isnan(self.error):
             return 1.0
@@ -178,7 +167,7 @@ def estimate(
     n S - (n-1) S_-i are treated as a sample: their mean is the value, free of the bias of order
     1/n, and their scatter the error (Tukey 1958). scale: "log" for a positive number whose error
     grows with it, if S and all S_-i are positive. low, high: what the number cannot leave. One
-    cluster, or a statistic without a number: no interval. Simulated coverage: page `validation`.
+    cluster, or a statistic without a number: no interval.
     """
     found = np.asarray(statistic(weights), float)
     whole, without = found[0], found[1:]
@@ -197,8 +186,8 @@ def estimate(
 
 
 def ratio(numerator: Statistic, denominator: Statistic, weights: Weights) -> Estimate:
-    """numerator over denominator, never negative in truth, `estimate` of the logarithm. No number
-    if the denominator's interval includes 0 (such intervals covered 50 to 80 % in simulation).
+    """`estimate` of the logarithm of a ratio that is never negative in truth. No number if the
+    denominator's interval includes 0 (such intervals covered 50 to 80 % in simulation).
     """
     below = np.asarray(denominator(weights), float)
     if (below > TINY).any() and not estimate(lambda _: below, weights).low > TINY:
@@ -213,7 +202,7 @@ def student(
 
     scale "log": the values are logarithms. strata: (values,) groups that were chosen apart: only
     the scatter inside them is error, and the groups' corrections are added to `about` (stratified
-    jackknife: Jones 1974). Degrees of freedom: Welch and Satterthwaite, or `freedom` if fewer.
+    jackknife: Jones 1974). Degrees of freedom: Welch and Satterthwaite's, or `freedom` if fewer.
     """
     strata = np.zeros(len(values), int) if strata is None else strata
     groups = [values[strata == group] for group in np.unique(strata)]
@@ -255,10 +244,8 @@ def widened(found: Estimate, extra: float, *, low: float = -inf) -> Estimate:
 
 
 def freedom(values: Array) -> float:
-    """Degrees of freedom of Student's t: n - 1, fewer where heavy tails make scatter uncertain.
-
-    Satterthwaite's 2 n / (kurtosis + 2 n / (n - 1)), the unbiased excess kurtosis (scipy.stats
-    takes long to import) of eight values or more.
+    """Degrees of freedom of Student's t: n - 1, fewer where heavy tails make scatter uncertain;
+    Satterthwaite's 2 n / (kurtosis + 2 n / (n - 1)), the unbiased excess of eight values or more.
     """
     n, off = len(values), values - values.mean()
     excess = 0.0
@@ -316,23 +303,20 @@ def against(name: str, observed: float, draws: Array, *, paired: bool = False) -
 
 def pooled(nulls: Sequence[Null], seed: int = 0) -> Null | None:
     """One null for all tasks: the sum of observed statistics against sums of null draws, each task
-    in units of its null's own scatter. Draws that shuffle or swap units go together; others are
-    shuffled first. A null that cannot vary is left out; None if all are.
+    in units of its null's own scatter. Draws that are not paired are shuffled first. A null that
+    cannot vary is left out; None if all are.
     """
     rng, varied = generator(seed, "pool"), [null for null in nulls if np.ptp(null.draws) > 0]
     if not varied:
         return None
-    observed, draws = 0.0, 0.0
-    for null in varied:
-        mine, scatter = null.draws, null.draws.std()
-        draws = draws + (mine if null.paired else rng.permutation(mine)) / scatter
-        observed += null.observed / scatter
-    return against(f"{varied[0].name}, all tasks together", observed, draws)
+    observed = sum(null.observed / null.draws.std() for null in varied)
+    each = ((x.draws if x.paired else rng.permutation(x.draws)) / x.draws.std() for x in varied)
+    return against(f"{varied[0].name}, all tasks together", observed, sum(each))
 
 
 def cluster_null(answers: Array, clusters: Array, block: Array, *, n=999, seed: int = 0) -> Null:
-    """Does it matter who asks, beyond how? Clusters' labels are shuffled within each block, n
-    times. The statistic is the liquidity between clusters' means. clusters, block: (prompts,).
+    """Does it matter who asks, beyond how? Clusters' labels, (prompts,), are shuffled within each
+    block, n times. The statistic is the liquidity between clusters' means.
     """
     _, member = np.unique(clusters, return_inverse=True)
     order = np.argsort(member, kind="stable")  # places of the first cluster, of the second, ...
@@ -358,8 +342,8 @@ def cluster_null(answers: Array, clusters: Array, block: Array, *, n=999, seed: 
 def swap_null(name: str, statistic: OfTwo, clusters: Array, *, n: int = 999, seed: int = 0) -> Null:
     """Did the stage change anything? Checkpoints' names are swapped for random clusters, n times.
 
-    statistic(first, second): large if something changed; arguments weigh the rows of both
-    checkpoints stacked, (..., 2 prompts).
+    statistic(first, second): large if so; both weigh the rows of the checkpoints stacked,
+    (..., 2 prompts).
     """
     names, member = np.unique(clusters, return_inverse=True)
     rng, found = generator(seed, "swap"), []

@@ -292,15 +292,14 @@ def _settling(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Number
         if not pair.count.measurable:
             continue
         before, after = _mean(pair.distributions("sft")), _mean(pair.distributions(checkpoint))
-        shift = lambda w, p=before, q=after: ph.redistribution(p(w), q(w))  # noqa: E731
         invalid, residual = _left(mine, checkpoint, task, pair.rows)
         statistics = {
-            f"SFT to {checkpoint}, TV": lambda w, shift=shift: shift(w).tv,
+            f"SFT to {checkpoint}, TV": lambda w, p=before, q=after: ph.tv(p(w), q(w)),
             f"invalid-answer mass of {checkpoint}": invalid,
             f"residual mass of {checkpoint}": residual,
         }
         found |= {name: inference.estimate(one, pair.weights) for name, one in statistics.items()}
-        rank = shift(pair.weights).spearman[0]
+        rank = ph.spearman(before(pair.weights), after(pair.weights))[0]
         ranks[f"SFT to {checkpoint}, rank correlation"] = inference.exactly(rank)
         gained = claims.promoted(pair.evidence("sft"), pair.evidence(checkpoint))
         promoted[f"SFT to {checkpoint}, promoted mass"] = gained

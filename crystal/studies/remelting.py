@@ -244,7 +244,7 @@ def _judged(rows: pd.DataFrame) -> Verdict:
     )
     if able.sum() > 1:
         return replace(found, reason=f"{found.reason}; {why}")
-    return Verdict("remelts", chain.NOT_MEASURABLE, why, NOTHING, None, None, 1.0, 1.0)
+    return Verdict("remelts", chain.NOT_MEASURABLE, why)
 
 
 def load_bases(ladders: Sequence[str]) -> pd.DataFrame:

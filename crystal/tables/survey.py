@@ -104,24 +104,28 @@ def evidence(table: Table, ladder: str, task: str, stages: Sequence = ()) -> dic
 def named_order(table: Table, task: str) -> list[int]:
     """Places of a task's options in the order of their names; those of ours stand as they are."""
     options, own = table.options[task], TASKS.get(task)
-    if own and own.options == options:
-        return list(range(len(options)))
-    return sorted(range(len(options)), key=options.__getitem__)
+    ours = own and own.options == options
+    return sorted(range(len(options)), key=None if ours else options.__getitem__)
 
 
-def answered_by(table: Table, ladder: str, task: str, stages: Sequence[str]) -> Count | None:
-    """How many prompts all of these stages answer; None where the table lacks that, or a stage."""
+def compared(
+    table: Table, ladder: str, task: str, stages: Sequence[str]
+) -> tuple[Count | None, dict[str, Evidence]]:
+    """How many prompts all of these stages answer, None where the table lacks that or a stage; and
+    their `evidence`, none if those are too few.
+    """
     mine = table.asked[(table.asked["ladder"] == ladder) & (table.asked["task"] == task)]
     masses = [mine.loc[mine["stage"] == stage, "mass"].to_numpy() for stage in stages]
-    return count(*masses) if all(len(mass) for mass in masses) else None
+    counted = count(*masses) if all(len(mass) for mass in masses) else None
+    few = counted and not counted.measurable
+    return counted, {} if few else evidence(table, ladder, task, stages)
 
 
 def phases_of(table: Table, ladder: str, task: str, who: Roles) -> chain.Parts:
     """What each phase compares, where its stages are there; the count, if too few are answered."""
     parts: dict[str, Sequence[Evidence] | Count] = {}
     for phase, stages in zip(chain.CLAIMS, (who[:1], who[:2], who), strict=True):
-        counted = answered_by(table, ladder, task, stages)
-        found = evidence(table, ladder, task, stages)
+        counted, found = compared(table, ladder, task, stages)
         if counted and not counted.measurable:
             parts[phase] = counted
         elif all(stage in found for stage in stages):
@@ -173,18 +177,18 @@ def numbers(table: Table) -> pd.DataFrame:
     """
     rows, nan = [], np.nan
     for (ladder, task), mine in table.frame.groupby(["ladder", "task"], sort=False):
-        every, first, before = table.ladders[ladder], "", ""
+        every, order, first, before = table.ladders[ladder], named_order(table, task), "", ""
         for stage in every:
-            counted = answered_by(table, ladder, task, [stage])
-            given = evidence(table, ladder, task, [stage]).get(stage)
-            first = first or (stage if (counted or given) and "base" in every else "")
-            if given is None or (counted and not counted.measurable):
+            counted, found = compared(table, ladder, task, [stage])
+            if "base" in every and (counted or found):
+                first = first or stage
+            if stage not in found:
                 continue
             base, own = _means(table, ladder, task, first, stage)
             previous, now = _means(table, ladder, task, before or stage, stage)
-            p, before = given.distribution.mean(0), stage
-            (prompts, options), top = given.distribution.shape, int(p.argmax())
-            likeliest = table.options[task][named_order(table, task)[top]]
+            p, before = found[stage].distribution.mean(0), stage
+            (prompts, options), top = found[stage].distribution.shape, int(p.argmax())
+            bits = ev.liquidity(found[stage], np.ones(prompts)) if prompts > 1 else nan
             row = {
                 "ladder": ladder,
                 "task": task,
@@ -194,10 +198,10 @@ def numbers(table: Table) -> pd.DataFrame:
                 "mass": float(mine.loc[mine["stage"] == stage, "mass"].mean()),
                 "entropy": float(ph.entropy_bits(p)),
                 "normalised": float(ph.normalised_entropy(p)) if options > 1 else nan,
-                "liquidity": float(ev.liquidity(given, np.ones(prompts))) if prompts > 1 else nan,
+                "liquidity": float(bits),
                 "from base": float(ph.tv(own, base)),
                 "from previous": float(ph.tv(now, previous)),
-                "top": likeliest,
+                "top": table.options[task][order[top]],
                 "p(top)": float(p[top]),
                 "rank in base": 1 + sum(base > base[top]) if np.isfinite(base[top]) else nan,
             }
@@ -207,10 +211,8 @@ def numbers(table: Table) -> pd.DataFrame:
 
 
 def _means(table: Table, ladder: str, task: str, *stages: str) -> list[np.ndarray]:
-    """The mean distributions of two stages on the prompts that both answer; nan: too few."""
-    counted = answered_by(table, ladder, task, stages)
-    few = counted and not counted.measurable
-    found = {} if few else evidence(table, ladder, task, stages)
+    """The mean distributions of stages on the prompts that all of them answer; nan: too few."""
+    _, found = compared(table, ladder, task, stages)
     none = np.full(len(table.options[task]), np.nan)
     return [found[stage].distribution.mean(0) if stage in found else none for stage in stages]
 
@@ -235,7 +237,8 @@ def stages_text(table: Table, ladders: Iterable[str], arrow: str = "→") -> lis
     for ladder in ladders:
         stages = table.ladders[ladder]
         instead = roles(stages).told
-        lines.append(f"{ladder}: {f' {arrow} '.join(stages)}" + (f" ({instead})" * bool(instead)))
+        told = f"{ladder}: {f' {arrow} '.join(stages)}"
+        lines.append(f"{told} ({instead})" if instead else told)
     return lines
 
 

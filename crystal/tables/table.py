@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
@@ -20,13 +20,13 @@ import pandas as pd
 
 from ..ask.ladders import STAGES
 from ..ask.tasks import TASKS
-from ..errors import CrystalError, known
+from ..errors import known
 from ..measure import evidence as answering
 from ..measure.evidence import FEWEST
 from . import sheets
-from .sheets import SLACK, at, empty, given, some
+from .sheets import SLACK, Place, empty, given, no, some
 
-GROUP = ["ladder", "stage", "task", "prompt"]
+GROUP = list(Place._fields)
 SHARES = ["mass", "answered"]  # columns that say how much of the mass is on the options
 NEEDED = (["stage"], ["task"], ["prompt"], ["option"], ["probability", "count"])
 NAMES = (*GROUP, "cluster", "option", "probability", "count", *SHARES)
@@ -35,6 +35,7 @@ OTHER_STAGES = {"pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr"
 ALIASES = dict(zip(ORDER, ORDER)) | OTHER_STAGES | {"chat": "instruct", "it": "instruct"}
 LEAST = 1e-290  # below it, numbers lose their digits
 MOST_DRAWS = 10**8  # of one stage on one task; scipy deals out a hundred times as many, no more
+BEGINS = ", where its group begins"
 FEWER = "give probabilities instead, or draw less: more draws would change nothing"
 NOISE = 1e-9  # less than that is arithmetic, not worth a note
 LARGEST = 10**8  # numbers in the distributions of one task: what the memory of a laptop holds
@@ -84,67 +85,121 @@ def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str =
     name if the file has no such column, else the only one to be read. Raises: CrystalError naming
     file, row and column.
     """
-    read = _Reading(Path(path))
-    sheet = sheets.load_sheet(read.path)
-    once = {} if "cluster" in sheet else {"unit": "cluster"}  # as it was called
-    read.notes += sheets.check_header(sheet, read.path, NEEDED, (*NAMES, *once))
-    sheet = sheet.rename(columns=once)
-    ladder = given(ladder, "--ladder")
-    if ladder and "ladder" in sheet:
-        ladders = sheets.words(sheet, "ladder", read.path)
-        known(ladder, list(ladders.categories), f"ladder of {path}")
-        sheet = sheet[ladders == ladder]
-    rows = read.named(sheet, ladder, stages or {})
-    kind, rows["value"] = read.value(sheet)
-    rows["group"] = rows.groupby(GROUP, sort=False).ngroup()
-    read.refuse_twice(rows)
-    sheets.refuse_two_values(rows, "cluster", ["ladder", "task", "prompt"], read.path)
-    rows["mass"] = read.share(sheet, rows)
-    rows["counted"] = rows["mass"].notna() & ("answered" in sheet)
-    groups = read.gathered(rows, kind)
-    distributions, options = read.distributions(rows, groups.loc[~groups["low"], "group"])
-    groups["distribution"] = groups["group"].map(distributions)
-    groups = read.common(groups).sort_values(["ladder", "task", "stage", "prompt"], kind="stable")
-    return read.finished(groups, options)
+    path, ladder = Path(path), given(ladder, "--ladder")
+    sheet = sheets.load_sheet(path)
+    with sheets.inside(path):
+        read = _Reading(path)
+        once = {} if "cluster" in sheet else {"unit": "cluster"}  # as it was called
+        read.notes += sheets.check_header(sheet, NEEDED, (*NAMES, *once))
+        sheet = sheet.rename(columns=once)
+        if "ladder" not in sheet:
+            if not (name := ladder or given(path.stem, "its name")):
+                raise no("the file has no name to call its ladder by", "--ladder NAME")
+            sheet["ladder"] = name
+        elif ladder:
+            ladders = sheets.words(sheet, "ladder")
+            known(ladder, list(ladders.categories), f"ladder of {path}")
+            sheet = sheet[ladders == ladder]
+        rows = read.named(sheet, stages or {})
+        kind, rows["value"] = _values(sheet)
+        rows["group"] = rows.groupby(GROUP, sort=False).ngroup()
+        _refuse_twice(rows)
+        sheets.refuse_two_values(rows, "cluster", ["ladder", "task", "prompt"])
+        rows["mass"] = _share(sheet, rows)
+        rows["counted"] = rows["mass"].notna() & ("answered" in sheet)
+        groups = read.gathered(rows, kind)
+        distributions, options = read.distributions(rows, groups.loc[~groups["low"], "group"])
+        groups["distribution"] = groups["group"].map(distributions)
+        return read.finished(read.common(groups), options)
 
 
-@dataclass
+def _refuse(frame: pd.DataFrame, wrong, column: str, what: str, hint: str, shown=()) -> None:
+    """Refuse the first row that is wrong; what: {} in it becomes that row's of `shown`."""
+    if np.any(wrong):
+        first = int(np.argmax(wrong))
+        raise no(what.format(*[*shown][first : first + 1]), hint, column, frame.index[first])
+
+
+def _values(sheet: pd.DataFrame) -> tuple[str, np.ndarray]:
+    """Which of the two a table gives, probability or count; and its numbers."""
+    filled = {kind: ~empty(sheet[kind]) for kind in ("probability", "count") if kind in sheet}
+    used = {kind: sheet.index[np.argmax(mine)] for kind, mine in filled.items() if mine.any()}
+    if len(used) == 2:
+        what = "some rows give a probability (row {}), some a count (row {})"
+        hint = "give one of the two for all rows, and leave the other column out"
+        raise no(what.format(*used.values()), hint)
+    kind = next(iter(used or filled))
+    values, value = sheets.numbers(sheet, kind), f"the {kind} {{:g}} is"
+    if kind == "count":
+        hint = "call it probability, if these are probabilities"
+        _refuse(sheet, values % 1 != 0, kind, f"{value} not a whole number", hint, values)
+    else:
+        hint = "call it count, if these are counts"
+        _refuse(sheet, values > 1 + SLACK, kind, f"{value} above 1", hint, values)
+    return kind, values
+
+
+def _share(sheet: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
+    """What a column of SHARES says, nan where none does; just above 1 is 1, rounded."""
+    there = [column for column in SHARES if column in sheet]
+    if not there:
+        return np.full(len(sheet), np.nan)
+    if len(there) > 1:
+        raise no("the columns mass and answered say the same", "leave out one of the two")
+    mass = sheets.numbers(sheet, there[0], blank=True)
+    what, hint = f"the {there[0]} {{:g}} is above 1", "give a probability: a number from 0 to 1"
+    _refuse(sheet, mass > 1 + SLACK, there[0], what, hint, mass)
+    sheets.refuse_two_values(rows.assign(**{there[0]: mass}), there[0], ["group"])
+    return np.minimum(mass, 1)
+
+
+def _refuse_twice(rows: pd.DataFrame, spelled: str = "option") -> None:
+    """Refuse two rows of one group with the same option, by the column `spelled`."""
+    if (twice := rows.duplicated(["group", spelled])).any():
+        group, option = rows.loc[twice.idxmax(), ["group", spelled]]
+        pair = rows[(rows["group"] == group) & rows[spelled].isin([option])][:2]
+        shown = (f"{n!r:.60}" if n == n else "the empty one" for n in pair["option"].unique())
+        what = "rows {} and {} give the same option, ".format(*pair.index) + " and ".join(shown)
+        hint = "remove one of them, add them up, or name their prompts apart"
+        raise no(f"{what}, for one stage, task and prompt", hint, "option")
+
+
+def _refuse_apart(own: pd.DataFrame, task: str) -> None:
+    """Refuse a stage of a task that lists no option of the first stage of its ladder."""
+    for ladder, listed in own.groupby("ladder", sort=False):
+        (first, there), *later = listed.groupby("stage")["option"]
+        for stage, here in later:
+            if set(there).isdisjoint(here):
+                each = "; ".join(some(part.unique(), 3) for part in (here, there))
+                what = f"{ladder} {task}: {stage} lists no option of {first} ({each})"
+                hint = "spell options alike at every stage, and list unchosen ones with 0"
+                raise no(what, hint, "option", here.index[0])
+
+
 class _Reading:
     """A table while it is read. Frames are indexed by row number, groups by that of their first."""
 
-    path: Path
-    notes: list[str] = field(default_factory=list)
-
-    def no(self, what: str, hint: str, column: str = "", row: object = None) -> CrystalError:
-        return CrystalError(what, where=at(self.path, row, column), hint=hint)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.notes: list[str] = []
 
     def note(self, about: str, those: Sequence[str]) -> None:
-        self.notes += [f"{about} {some(those)}."] if those else []
+        """Say which ones it is about, if any."""
+        if those:
+            self.notes.append(f"{about} {some(those)}.")
 
-    def refuse(self, frame, wrong, column: str, what: str, hint: str, shown=()) -> None:
-        """Refuse the first row that is wrong; what: {} in it becomes that row's of `shown`."""
-        if np.any(wrong):
-            first = int(np.argmax(wrong))
-            column += ", where its group begins" if "total" in frame else ""
-            said = what.format(*[*shown][first : first + 1])
-            raise self.no(said, hint, column, frame.index[first])
-
-    def named(self, sheet: pd.DataFrame, ladder: str, stages: Mapping[str, str]) -> pd.DataFrame:
+    def named(self, sheet: pd.DataFrame, stages: Mapping[str, str]) -> pd.DataFrame:
         """Columns of names, indexed by row number; only options and clusters may be nan, empty."""
-        rows = pd.DataFrame(index=sheet.index)
-        for column in (*GROUP, "cluster", "option"):
-            rows[column] = sheets.words(sheet, column, self.path) if column in sheet else np.nan
-            if column == "ladder" and column not in sheet:
-                if not (name := ladder or given(self.path.stem, f"{self.path}, its name")):
-                    raise self.no("the file has no name to call its ladder by", "--ladder NAME")
-                rows[column] = pd.Categorical([name] * len(rows))
-            wrong, hint = rows[column].isna() & (column in GROUP), "fill it in, or remove the row"
-            self.refuse(rows, wrong, column, f"the {column} is empty", hint)
+        rows = pd.DataFrame({"cluster": np.nan}, index=sheet.index)
+        for column in sheet.columns.intersection([*GROUP, "cluster", "option"]):
+            rows[column] = sheets.words(sheet, column)
+        hint = "fill it in, or remove the row"
+        for column in GROUP:
+            _refuse(rows, rows[column].isna(), column, f"the {column} is empty", hint)
         for task in rows["task"].cat.categories:
-            sheets.check_task(task, at(self.path, None, "task"))
-        found = rows["stage"].cat
-        read = np.array([ORDER.index(stage) for stage in self.stages(found.categories, stages)])
-        rows["stage"] = pd.Categorical.from_codes(read[found.codes], ORDER)
+            sheets.check_task(task, "column task")
+        read = self.stages(rows["stage"].cat.categories, stages)
+        rows["stage"] = rows["stage"].cat.rename_categories(read).cat.set_categories(ORDER)
         return rows
 
     def stages(self, found: Iterable[str], chosen: Mapping[str, str]) -> list[str]:
@@ -154,67 +209,29 @@ class _Reading:
             known(name, found, f"stage in {self.path}")
         other, read = {name: stage for stage, name in chosen.items()}, {}
         for name in found:
+            say = f"say --stages {quote(f'sft={name:.60}')}"
             if (stage := other.get(name) or ALIASES.get(name.lower())) is None:
-                stage = quote(f"sft={name:.60}")
-                say = f"say --stages {stage} (or another of {', '.join(ORDER)})"
-                what = f"it is not known which stage {name!r:.60} is"
-                raise self.no(what, f"{say}, or remove its rows", "stage")
+                hint = f"{say} (or another of {', '.join(ORDER)}), or remove its rows"
+                raise no(f"it is not known which stage {name!r:.60} is", hint, "stage")
             if stage in read:
                 what = f"the stages {read[stage]!r} and {name!r} are both read as {stage}"
-                hint = f"remove the rows of one, or say --stages {quote(f'sft={name:.60}')}"
-                raise self.no(what, hint, "stage")
+                raise no(what, f"remove the rows of one, or {say}", "stage")
             read[stage] = name
         if renamed := [f"{name} as {stage}" for stage, name in read.items() if name != stage]:
             self.notes.append(f"Stages were read by their names: {', '.join(renamed)}.")
         return list(read)
 
-    def value(self, sheet: pd.DataFrame) -> tuple[str, np.ndarray]:
-        filled = {kind: ~empty(sheet[kind]) for kind in ("probability", "count") if kind in sheet}
-        used = {kind: sheet.index[np.argmax(mine)] for kind, mine in filled.items() if mine.any()}
-        if len(used) == 2:
-            what = "some rows give a probability (row {}), some a count (row {})"
-            hint = "give one of the two for all rows, and leave the other column out"
-            raise self.no(what.format(*used.values()), hint)
-        kind = [*used, *filled][0]
-        values, value = sheets.numbers(sheet, kind, self.path), f"the {kind} {{:g}} is"
-        if kind == "count":
-            hint = "call it probability, if these are probabilities"
-            self.refuse(sheet, values % 1 != 0, kind, f"{value} not a whole number", hint, values)
-        else:
-            hint = "call it count, if these are counts"
-            self.refuse(sheet, values > 1 + SLACK, kind, f"{value} above 1", hint, values)
-        return kind, values
-
-    def share(self, sheet: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
-        """What a column of SHARES says, nan where none does; just above 1 is 1, rounded."""
-        if not (there := [column for column in SHARES if column in sheet]):
-            return np.full(len(sheet), np.nan)
-        if there[1:]:
-            raise self.no("the columns mass and answered say the same", "leave out one of the two")
-        mass = sheets.numbers(sheet, column := there[0], self.path, blank=True)
-        what, hint = f"the {column} {{:g}} is above 1", "give a probability: a number from 0 to 1"
-        self.refuse(sheet, mass > 1 + SLACK, column, what, hint, mass)
-        sheets.refuse_two_values(rows.assign(**{column: mass}), column, ["group"], self.path)
-        return np.minimum(mass, 1)
-
-    def refuse_twice(self, rows: pd.DataFrame, spelled: str = "option") -> None:
-        """Refuse two rows of one group with the same option, by the column `spelled`."""
-        if (twice := rows.duplicated(["group", spelled])).any():
-            same = rows[rows["group"] == rows.at[twice.idxmax(), "group"]]
-            pair = same[same[spelled].isin([same.at[twice.idxmax(), spelled]])][:2]
-            shown = (f"{n!r:.60}" if n == n else "the empty one" for n in pair["option"].unique())
-            what = "rows {} and {} give the same option, ".format(*pair.index) + " and ".join(shown)
-            hint = "remove one of them, add them up, or name their prompts apart"
-            raise self.no(f"{what}, for one stage, task and prompt", hint, "option")
-
     def gathered(self, rows: pd.DataFrame, kind: str) -> pd.DataFrame:
-        """One row per group: names, its code, mass, draws, sums on the options and in total."""
+        """One row per group: names, its code, mass, draws, sums on the options and in total.
+
+        low: it is not answered. counted: of a ladder whose answered prompts are counted.
+        """
         names = [*GROUP, "cluster", "mass", "counted", "group"]
         groups = rows[names].drop_duplicates("group").copy()
         rows = rows.sort_values("value")  # a sum is rounded alike, however rows are ordered
-        code, value, listed = rows["group"], rows["value"], rows["option"].notna()
-        groups["on"] = np.bincount(code[listed], value[listed], minlength=len(groups))
-        groups["total"] = np.bincount(code, value, minlength=len(groups))
+        listed = rows[rows["option"].notna()]
+        groups["on"] = np.bincount(listed["group"], listed["value"], minlength=len(groups))
+        groups["total"] = np.bincount(rows["group"], rows["value"], minlength=len(groups))
         on, total = groups["on"], groups["total"]
         whole = (total if kind == "count" else total.clip(lower=1)).where(total > 0)
         groups["low"] = groups["mass"].fillna(on / whole) < answering.LEAST
@@ -234,13 +251,14 @@ class _Reading:
         return groups[(on > 0) | groups["low"]].copy()
 
     def counts(self, groups: pd.DataFrame) -> pd.Series:
+        """The share on the options, of draws."""
         on, together = groups["on"], groups.groupby(GROUP[:3])["total"].transform("sum")
         what = f"its stage has {{:.9g}} draws on its task, above {MOST_DRAWS}"
-        self.refuse(groups, together > MOST_DRAWS, "count", what, FEWER, together)
+        _refuse(groups, together > MOST_DRAWS, "count" + BEGINS, what, FEWER, together)
         draws = f"{on.min():.0f} to {on.max():.0f} draws on the options per stage, task and prompt"
         self.notes.append(f"Answers are counts: {draws}.")
         if (none := (groups["total"] == 0).sum()) == len(on):
-            raise self.no("no group has a draw", "draw answers", "count")
+            raise no("no group has a draw", "draw answers", "count")
         if none:
             self.notes.append(f"{none} of {len(on)} groups have no draw; they are left out.")
         return on / np.maximum(groups["total"], 1)
@@ -259,7 +277,7 @@ class _Reading:
         )  # fmt: skip
         for wrong, what, shown, hint in checks:
             what = f"the probabilities of {what}"
-            self.refuse(groups, wrong, "probability", what, hint, shown)
+            _refuse(groups, wrong, "probability" + BEGINS, what, hint, shown)
         for off, where in ((total - 1, "the sums exceed"), (apart, "with a mass the sums miss")):
             if n := (off > NOISE).sum():
                 many = f"In {n} of {len(on)} groups {where} 1 by at most {off.max():.2g} (rounding)"
@@ -276,10 +294,10 @@ class _Reading:
             if len(ids) * width > LARGEST:
                 many = f"{width} options and {len(ids)} distributions, too many to hold"
                 hint = "merge the rare options into one, or split the table"
-                raise self.no(f"task {task!r:.60} has {many}", hint, "option")
-            self.refuse_twice(own.assign(place=order[slots]), "place")  # one option spelled twice
+                raise no(f"task {task!r:.60} has {many}", hint, "option")
+            _refuse_twice(own.assign(place=order[slots]), "place")  # one option spelled twice
             if not (task in TASKS and options[task] == TASKS[task].options):
-                self.refuse_apart(own, task)
+                _refuse_apart(own, task)
             table = np.zeros((len(ids), width))
             table[places, order[slots]] = own["value"]
             self.compare(own, options[task])
@@ -300,9 +318,8 @@ class _Reading:
                 return ours, np.array([ours.index(option) for option in read])
             others = some(option for option, known in zip(seen, read) if known is None)
             what = f"Task {task} is not this package's task of that name: {others} is none of its"
-            self.notes.append(
-                f"{what} options; they are those in the file, in order of appearance."
-            )
+            what += " options; they are those in the file, in order of appearance."
+            self.notes.append(what)
         return tuple(seen), np.arange(len(seen))
 
     def compare(self, own: pd.DataFrame, options: Sequence[str]) -> None:
@@ -315,66 +332,58 @@ class _Reading:
         twins = [option for option in options if folded[option.casefold()] > 1]
         self.note(f"Options of {task} that differ in capitals alone, taken as different:", twins)
 
-    def refuse_apart(self, own: pd.DataFrame, task: str) -> None:
-        """Refuse a stage of a task that lists no option of the first stage of its ladder."""
-        for ladder, listed in own.groupby("ladder", sort=False):
-            (first, there), *later = listed.groupby("stage")["option"]
-            for stage, here in later:
-                if set(there).isdisjoint(here):
-                    each = "; ".join(some(part.unique(), 3) for part in (here, there))
-                    what = f"{ladder} {task}: {stage} lists no option of {first} ({each})"
-                    hint = "spell options alike at every stage, and list unchosen ones with 0"
-                    raise self.no(what, hint, "option", here.index[0])
-
     def common(self, groups: pd.DataFrame) -> pd.DataFrame:
         """The groups whose prompt every stage of its ladder answers, if it has the task."""
-        lacking, fewer, single, common = [], [], [], []
+        place = ["ladder", "task"]
+        have = groups.groupby(place)["stage"].transform("nunique")
+        common = groups[groups.groupby([*place, "prompt"])["stage"].transform("nunique") == have]
+        left_of = common.groupby(place)["prompt"].nunique()
+        lacking, fewer, single = [], [], []
         for ladder, mine in groups.groupby("ladder"):
-            every, each = _in_order(mine["stage"]), dict(iter(mine.groupby("task")))
+            every = _in_order(mine["stage"])
+            each = {task: _in_order(stages) for task, stages in mine.groupby("task")["stage"]}
             later = "base" in every[:-1]
-            compared = any("base" in _in_order(own["stage"])[:-1] for own in each.values())
+            compared = any("base" in stages[:-1] for stages in each.values())
             if not compared and (later or "base" not in {*groups["stage"]}):
                 has = "no task at base and at a later stage"
                 has = has if later else f"only {', '.join(every)}"
                 what = f"the ladder {ladder!r:.60} has {has}: nothing to compare"
                 hint = "add the rows of its base and of a later stage, or say which they are:"
-                raise self.no(what, f"{hint} --stages base=NAME,sft=NAME", "stage")
-            for task, own in each.items():
-                called, have = f"{ladder} {task}", _in_order(own["stage"])
-                whole = own[own.groupby("prompt")["stage"].transform("nunique") == len(have)]
-                asked, left = own["prompt"].nunique(), whole["prompt"].nunique()
+                raise no(what, f"{hint} --stages base=NAME,sft=NAME", "stage")
+            for task, asked in mine.groupby("task")["prompt"].nunique().items():
+                called, left = f"{ladder} {task}", left_of.get((ladder, task), 0)
                 if left == 0:
                     what = f"the stages of {called} have no prompt in common"
-                    raise self.no(what, "name a prompt alike at every stage", "prompt")
-                absent = ", ".join(stage for stage in every if stage not in have)
-                lacking += [f"{called} (no {absent})"] * bool(absent)
-                fewer += [f"{called} {asked - left} of {asked}"] * (left < asked)
-                single += [called] * (left == 1)
-                common.append(whole)
+                    raise no(what, "name a prompt alike at every stage", "prompt")
+                if absent := [stage for stage in every if stage not in each[task]]:
+                    lacking.append(f"{called} (no {', '.join(absent)})")
+                if left < asked:
+                    fewer.append(f"{called} {asked - left} of {asked}")
+                if left == 1:
+                    single.append(called)
         lack, one = "that some stage of the ladder lacks", "nothing can be said about how answers"
         self.note(f"Tasks {lack}, left out where that stage is compared:", lacking)
         self.note(f"Prompts {lack} are left out:", fewer)
         self.note(f"One prompt: {one} depend on the prompt, for", single)
-        return pd.concat(common)
+        return common.sort_values([*place, "stage", "prompt"], kind="stable")
 
     def finished(self, groups: pd.DataFrame, options: dict[str, tuple[str, ...]]) -> Table:
-        def texts(of: pd.DataFrame, *columns: str) -> pd.DataFrame:
-            return pd.DataFrame({name: np.asarray(of[name]) for name in (*GROUP, *columns)})
-
-        answered = groups[~groups["low"]]
+        """The table of the groups that are compared; names are text in it."""
+        plain = groups.astype(dict.fromkeys([*GROUP, "cluster"], object)).reset_index(drop=True)
+        answered = plain[~plain["low"]].reset_index(drop=True)
         least = answered.groupby(["ladder", "task", "prompt"])["draws"].min()
         scarce = least[least < FEWEST].groupby(["ladder", "task"]).size()
         few = [f"{ladder} {task} {n}" for (ladder, task), n in scarce.items()]
         few_draws = f"fewer than {FEWEST} draws on the options at some stage"
         self.note(f"Prompts with {few_draws} are not judged:", few)
-        frame = texts(answered, "cluster", "distribution", "mass", "draws")
+        frame = answered[[*GROUP, "cluster", "distribution", "mass", "draws"]]
         alone = frame["cluster"].isna()
         frame["cluster"] = frame["cluster"].where(~alone, frame["prompt"])
         if not alone.all():
             more = f"; {alone.sum()} groups without one are clusters by their prompt"
             more = f"{frame['cluster'].nunique()} clusters{more if alone.any() else ''}."
             self.notes.append(f"{frame['prompt'].nunique()} prompts are asked by {more}")
-        asked = texts(groups[groups["counted"]], "mass")
+        asked = plain[plain["counted"]][[*GROUP, "mass"]].reset_index(drop=True)
         notes = (*answered_text(asked), *self.notes)
         options = {task: options[task] for task in frame["task"].unique()}
         stages, names = _in_order(groups["stage"]), tuple(groups["ladder"].cat.categories)
