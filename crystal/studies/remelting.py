@@ -20,7 +20,6 @@ from ..errors import CrystalError
 from ..keep import store
 from ..measure import chain, evidence, quantities
 from ..measure.claims import Verdict
-from ..measure.inference import NOTHING
 from ..measure.quantities import Array
 from ..present.show import number as fmt
 from ..present.show import slug, table
