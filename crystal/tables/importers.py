@@ -230,7 +230,9 @@ def check_out(
         if wrong := next((cells for cells in old if set(cells) != set(columns)), None):
             what = f"the table has the columns {some(wrong, 12)}, not {', '.join(columns)}"
             raise no(what, "choose another --out")
-        there = {tuple(texts.whole(texts.written(cells[n])) for n in Place._fields) for cells in old}
+        there = {
+            tuple(texts.whole(texts.written(cells[n])) for n in Place._fields) for cells in old
+        }
         places = dict.fromkeys(tuple(cells[n] for n in Place._fields) for cells in new)
         if twice := [place for place in places if place in there]:
             first = ", ".join(map(texts.short, twice[0]))
