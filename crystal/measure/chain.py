@@ -1,7 +1,7 @@
 """All claims of one checkpoint series, in order: answered, liquid, collapsed, one seed, frozen.
 
-A claim is tested only where what it rests on holds (else: not reached) and where some data of the
-design could make it hold (else: not testable). Only what is tested is adjusted by Holm's method.
+A claim is tested, and adjusted by Holm's method, where what it rests on holds (else: not reached)
+and some data of the design could make it hold (else: not testable).
 """
 
 from __future__ import annotations
@@ -45,22 +45,20 @@ Given = Mapping[str, Sequence[Evidence]]  # task -> evidence of each stage that 
 
 @dataclass(frozen=True)
 class Survey:
-    """One series. verdicts: task -> verdicts, adjusted over tasks; those over all tasks under
-    POOLED if there are two. account: what one-seed rests on; None if that cannot be asked.
-    """
+    """What was found of one series."""
 
-    verdicts: dict[str, list[Verdict]]
-    account: Account | None
+    verdicts: dict[str, list[Verdict]]  # task, or POOLED -> verdicts, adjusted over tasks
+    account: Account | None  # what one-seed rests on; None if that cannot be asked
 
     @property
     def seeds(self) -> dict[str, str]:
-        """Task -> context whose answer in the base is the seed, named by tasks of other kinds."""
+        """Task -> the context whose answer in the base is its seed."""
         return self.account.seeds if self.account else {}
 
     def of(self, task: str) -> dict[str, Verdict]:
         """Claim -> verdict of one task, and of all for the claims about all."""
         whole = [v for v in self.verdicts.get(POOLED, []) if v.claim in OVER_TASKS]
-        return {v.claim: v for v in (*whole, *self.verdicts.get(task, []))}
+        return {v.claim: v for v in [*whole, *self.verdicts.get(task, [])]}
 
 
 def check(*, quantile: float, seed: int, permutations: int) -> None:
@@ -83,9 +81,8 @@ def survey(
 ) -> Survey:
     """The verdicts on every claim that the stages allow. every: task -> phase -> evidence of its
     stages: the base; base and SFT; base, SFT and the last one; on the prompts that these answer.
-    options: of every task, for `joint.kinds`. tick: called once a task and phase.
-
-    Raises: CrystalError as `check`.
+    options: of every task, for `joint.kinds`. tick: called once a task and phase. Raises as
+    `check`.
     """
     check(quantile=quantile, seed=seed, permutations=permutations)
     run = _Run(every, options or {}, quantile, {"seed": seed, "permutations": permutations})
@@ -110,9 +107,7 @@ class _Run:
         self.account: Account | None = None
 
     def ask(self, claim: str, step: Step) -> None:
-        """One claim task by task, and over all if they are several: first whether it is reached,
-        then whether it can hold, then the test.
-        """
+        """One claim task by task, and over all: whether it is reached, can hold, and holds."""
         given, reached, best = self.given(step.phase), {}, {}
         for task, parts in given.items():
             if before := self._earlier(claim, task):
@@ -232,9 +227,8 @@ def no_verdicts(names: Sequence[str], found: Count) -> list[Verdict]:
 
 
 def family(best: Mapping[str, float]) -> set[str]:
-    """The tasks on which a claim could hold, each at its best p-value, among those that are left.
-
-    One that passes alone may not pass Holm's method among others, so the hardest go first.
+    """The tasks on which a claim could hold, each at its best p-value, by Holm's method among those
+    that are left; the hardest go first.
     """
     left = dict(best)
     while left and max(holm(list(left.values()))) > ALPHA:
@@ -246,12 +240,12 @@ def family(best: Mapping[str, float]) -> set[str]:
 
 
 def can_differ(one: Evidence) -> bool:
-    """Whether answers could depend on who asks: two contexts or more, and two options."""
+    """Whether there are two contexts and two options."""
     return len(np.unique(one.clusters)) > 1 and one.distribution.shape[1] > 1
 
 
 def several(given: Given) -> list[Sequence[Evidence]]:
-    """The tasks whose answers could depend on who asks, if they are two or more."""
+    """The tasks whose answers could depend on who asks, if there are two."""
     parts = [each for each in given.values() if can_differ(each[0])]
     return parts if len(parts) > 1 else []
 
@@ -259,8 +253,7 @@ def several(given: Given) -> list[Sequence[Evidence]]:
 def pooled_liquid(run: _Run, given: Given) -> Verdict | None:
     """many-distributions, on the tasks that have a null: those with two wordings of a context."""
     nulls = run.nulls("many-distributions")
-    parts = several({task: given[task] for task in nulls})
-    if not parts:
+    if not (parts := several({task: given[task] for task in nulls})):
         return None
     bits = np.log2([base.distribution.shape[1] for (base,) in parts])
     number = _mean(_each(ev.liquidity, parts, 0) / bits, 0, 1)
@@ -276,11 +269,8 @@ def pooled_collapse(run: _Run, given: Given) -> Verdict | None:
     null = inf.pooled(list(run.nulls("collapse").values()), run.how["seed"])
     if null is None:
         return None
-
-    def scatter(one: Evidence, w: Array) -> Array:
-        return ev.spread(one, w) * one.distribution.shape[1]
-
-    before, after = (_each(scatter, parts, stage) for stage in (0, 1))
+    options = np.array([base.distribution.shape[1] for base, _ in parts])
+    before, after = (_each(ev.spread, parts, stage) * options for stage in (0, 1))
     weights = inf.leave_one_out(np.arange(len(parts)))
     number = inf.ratio(lambda w: w @ after / w.sum(-1), lambda w: w @ before / w.sum(-1), weights)
     nothing = "the base has no spread that can be told"
@@ -319,7 +309,7 @@ def pooled_promoted(run: _Run, given: Given) -> Verdict | None:
 
 
 def _each(statistic: Callable, parts: Sequence[Sequence[Evidence]], stage: int) -> Array:
-    """One number a task, every prompt alike."""
+    """One number a task."""
     given = [found[stage] for found in parts]
     return np.array([float(statistic(one, np.ones(len(one.distribution)))) for one in given])
 
@@ -336,7 +326,6 @@ def _counted(verdict: Verdict, parts: Sequence) -> Verdict:
 
 
 def _by_chance_on_options(run: _Run, task: str, *three: Evidence) -> float:
-    """The least p-value of same-options."""
     if task not in run.own:
         return 1.0
     mask = run.own[task].mask

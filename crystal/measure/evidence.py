@@ -120,8 +120,7 @@ def asked(
     distribution: Array, clusters: Sequence, draws: Array | None = None, block: Array | None = None
 ) -> Evidence:
     """Evidence of any prompts; every second cluster, as they appear, is of the evaluation half.
-
-    Raises: CrystalError for fewer draws than FEWEST, whose halves show no noise.
+    Raises: CrystalError for fewer draws than FEWEST.
     """
     clusters = np.asarray(clusters)
     _, first, member = np.unique(clusters, return_index=True, return_inverse=True)
@@ -148,8 +147,8 @@ def spread(given: Evidence, w: Array) -> Array:
 
 
 def liquidity(given: Evidence, w: Array) -> Array:
-    """`quantities.liquidity_bits`; from draws with the entropies of Chao, Wang and Jost (2013), that
-    of the mean distribution, whose rows may have unequal draws, corrected as the pooled counts.
+    """`quantities.liquidity_bits`; from draws with the entropies of Chao, Wang and Jost (2013),
+    that of the mean, whose rows may have unequal draws, corrected as that of the pooled counts.
     """
     if given.exact:
         return ph.liquidity_bits(given.distribution, w)

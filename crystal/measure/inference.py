@@ -54,8 +54,8 @@ def relabellings(options: int, n: int, seed: int) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class LeftOut:
-    """Weights (1 + clusters, prompts), never written out. Row r weighs every prompt by scale[r], but
-    those of cluster r - 1 by 0.
+    """Weights (1 + clusters, prompts), never written out: row r is scale[r], but 0 for the prompts
+    of cluster r - 1.
     """
 
     member: Array  # (prompts,) the cluster of every prompt

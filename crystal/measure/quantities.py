@@ -151,7 +151,7 @@ def mse_ratio_seed(base: Array, target: Array, weights: Array | None = None) -> 
 
 
 def support(seed: Array, quantile: float = 0.9) -> Array:
-    """A: the smallest set of options that holds `quantile` of the seed, as a mask (..., options)."""
+    """A: the smallest set of options that holds a quantile of the seed; mask (..., options)."""
     order = np.argsort(-seed, -1, kind="stable")
     before = np.cumsum(np.take_along_axis(seed, order, -1), -1)
     before -= np.take_along_axis(seed, order, -1)
@@ -257,8 +257,8 @@ def _tail(z: Array, n: Array) -> Array:
 
 
 def liquidity(counts: Array, weights: Array | None = None) -> Array:
-    """`liquidity_bits` from counts (prompts, options) of equally many draws each: entropies by Chao,
-    Wang and Jost; `liquidity_floor` shows the bias. weights: whole numbers.
+    """`liquidity_bits` from counts (prompts, options) of equally many draws, entropies by Chao, Wang
+    and Jost; `liquidity_floor` shows the bias. weights: whole numbers.
     """
     counts = np.asarray(counts)
     if len({*counts.sum(-1).tolist()}) != 1:

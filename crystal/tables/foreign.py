@@ -23,7 +23,7 @@ AGAIN = "run lm_eval again with --log_samples"
 
 
 class Answer(NamedTuple):
-    where: str  # file and line, or file and sample
+    where: str  # line, row or sample of its file
     prompt: str
     text: str | None = None  # as the tool kept it, unfiltered; None: a refusal, no content
     score: float | None = None  # log-likelihood of the option `text`, nats; None: a reply
@@ -87,13 +87,13 @@ class Asked(NamedTuple):
 
 
 def as_dict(value: Any) -> dict:
-    """A JSON object; an empty one for anything else."""
+    """An empty one for anything but an object."""
     return value if isinstance(value, dict) else {}
 
 
 def part(record: Mapping, name: str, kind: type = dict) -> Any:
     """The object (or list) called `name` in a record, empty if missing."""
-    value = kind() if (found := record.get(name)) is None else found
+    value = kind() if record.get(name) is None else record[name]
     if not isinstance(value, kind):
         what = f"{name} is {texts.shown(value)}, not {'an object' if kind is dict else 'a list'}"
         raise no(what, "let the tool write its log again")
@@ -136,11 +136,10 @@ def _decoding(settings: Mapping) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(zip(map(texts.short, settings), map(texts.short, values))))
 
 
-def _lines(path: Path) -> Iterator[tuple[str, dict]]:
-    """Place and object of every line of a log."""
-    with open(path, "rb") as file, sheets.inside(path):
-        for number, row in json_lines(file, path):
-            yield f"{path}, line {number}", row
+def logged(path: Path) -> Iterator[tuple[int, dict]]:
+    """Number and object of every line of a log."""
+    with open(path, "rb") as file:
+        yield from json_lines(file, path)
 
 
 # -- the formats
@@ -156,8 +155,8 @@ def lm_eval(path: Path, asked: Asked) -> Iterator[Answer]:
     match = re.fullmatch(r"samples_(.+)_\d{4}-\d\d-\d\dT.*", path.stem)
     task = texts.whole(match[1]) if match else None
     seen: dict[tuple[str, str], None] = {}
-    for where, row in _lines(path):
-        with placed(where):
+    for number, row in logged(path):
+        with placed(where := f"line {number}"):
             key = (texts.short(str(row.get("filter"))), named(row, "doc_id"))
             if key in seen:
                 what = f"document {key[1]} is there twice"
@@ -205,22 +204,20 @@ def inspect(path: Path, asked: Asked) -> Iterator[Answer]:
     A prompt is a sample's id (epochs are repeats), or the field `prompt_from` of its metadata. The
     reasoning is not read.
     """
-    with placed(path):
-        if (log := path.read_bytes()).startswith(b"PK"):
-            hint = f"inspect log convert {quote(str(path))} --to json --output-dir json"
-            raise no("the log is packed as an archive", f"{hint}; import that")
-        header = parsed(log, path)
-        if (status := header.get("status", "success")) != "success":
-            what = f"the run is not whole, its status is {texts.shown(status)}"
-            hint = f"inspect eval-retry {quote(str(path))}, and import the log that it writes"
-            raise no(what, hint)
-        samples = objects(header, "samples")
-        spec, plan = part(header, "eval"), part(header, "plan")
-        decoding = _decoding(part(spec, "model_generate_config") | part(plan, "config"))
-        task = named(spec, "task").rpartition("/")[2] if spec.get("task") else None
+    if (log := path.read_bytes()).startswith(b"PK"):
+        hint = f"inspect log convert {quote(str(path))} --to json --output-dir json; import that"
+        raise no("the log is packed as an archive", hint)
+    header = parsed(log, path)
+    if (status := header.get("status", "success")) != "success":
+        what = f"the run is not whole, its status is {texts.shown(status)}"
+        raise no(what, f"inspect eval-retry {quote(str(path))}, and import the log that it writes")
+    samples = objects(header, "samples")
+    spec, plan = part(header, "eval"), part(header, "plan")
+    decoding = _decoding(part(spec, "model_generate_config") | part(plan, "config"))
+    task = named(spec, "task").rpartition("/")[2] if spec.get("task") else None
     for sample in samples:
         number, epoch = (texts.shown(sample.get(name)) for name in ("id", "epoch"))
-        with placed(where := f"{path}, sample {number} epoch {epoch}"):
+        with placed(where := f"sample {number} epoch {epoch}"):
             fields = {**part(sample, "metadata"), "id": sample.get("id")}
             here = Answer(where, task=task, decoding=decoding, **asked.names(fields, "id"))
             own = f"{spec.get('eval_id')} {fields['id']} {sample.get('epoch')}"
@@ -249,8 +246,8 @@ def openai_batch(path: Path, asked: Asked) -> Iterator[Answer]:
     A prompt is a custom_id, or what the group of the regular expression `prompt_from` takes of it.
     """
     patterns = {"prompt": asked.prompt_from, "cluster": asked.cluster_from}
-    for where, row in _lines(path):
-        with placed(where):
+    for number, row in logged(path):
+        with placed(where := f"line {number}"):
             custom = named(row, "custom_id")
             taken = {name: _group(one, custom) for name, one in patterns.items() if one}
             here = Answer(where, **{"prompt": custom} | taken)
@@ -298,7 +295,7 @@ def replies(path: Path, asked: Asked) -> Iterator[Answer]:
     if not asked.cluster_from:
         own |= {"unit": "cluster", "cluster": "cluster"}  # unit: as once called
     for number, row in rows(path):
-        with placed(where := f"{path}, row {number}"):
+        with placed(where := f"row {number}"):
             if "reply" not in row:
                 hint = "name the column of replies reply"
                 raise no(f"no reply among {some(row, 12)}", hint)

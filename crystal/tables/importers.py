@@ -41,14 +41,14 @@ class Tally:
         self.clusters: dict[Place, str | None] = {}
         self.seen: dict[str, str] = {}  # identity -> where
         self.owns: set[str | None] = set()  # what the files call their tasks
-        self.failed: list[Answer] = []
+        self.failed: list[str] = []  # where, and why
         self.decodings: set[tuple[tuple[str, str], ...]] = set()
         self.empty = 0  # replies without text
         self.cut = 0  # replies whose answer might have gone on, had there been room: 1 of 17
         self.unread: dict[str, Counter[str]] = defaultdict(Counter)  # by task, of no option
 
-    def add(self, answer: Answer, asked: Asked) -> None:
-        """Raises: CrystalError, without a place."""
+    def add(self, answer: Answer, asked: Asked, where: str) -> None:
+        """Count an answer that stands there."""
         self.owns.add(answer.task)
         if len(self.owns) > 1 and (asked.task or asked.options):
             names = " and ".join(sorted(map(str, self.owns)))
@@ -61,9 +61,9 @@ class Tally:
             hint = "name every log once, in one of its forms"
             raise no(f"this reply is there twice, first in {first}", hint)
         if answer.identity is not None:
-            self.seen[answer.identity] = answer.where
+            self.seen[answer.identity] = where
         if answer.failed is not None:
-            self.failed.append(answer)
+            self.failed.append(f"{where}: {answer.failed:.80}")
             return
         self.tasks[task.name] = task
         if (first := self.clusters.setdefault(place, answer.cluster)) != answer.cluster:
@@ -97,10 +97,7 @@ class Tally:
         scored[text] = math.exp(score)
 
     def table(self) -> pd.DataFrame:
-        """Columns of Place, cluster if there is any, option, and count or probability.
-
-        Raises: CrystalError if an option was not scored.
-        """
+        """Columns of Place, cluster if there is any, option, and count or probability."""
         found = []
         for place, cluster in self.clusters.items():
             each = self._distribution(place) if self.scores else self.draws[place]
@@ -152,9 +149,7 @@ class Tally:
             yield f"decoding as logged: {', '.join(map(' '.join, decoding))}{repeats}"
 
     def _failed(self) -> str:
-        if not self.failed:
-            return ""
-        return f"{len(self.failed)}, first {self.failed[0].where}: {self.failed[0].failed:.80}"
+        return f"{len(self.failed)}, first {self.failed[0]}" if self.failed else ""
 
     def check(self) -> None:
         """Refuse what is no table: no answer at all, or none that is an option of its task."""
@@ -184,16 +179,16 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
     if len({path.resolve() for path in paths}) < len(paths):
         raise CrystalError("a file is named twice", hint="name every file once")
     for path in paths:
-        try:
-            for answer in reader(path, asked):
-                with placed(answer.where):
-                    found.add(answer, asked)
-        except (OSError, RecursionError) as error:
-            what, hint = "a record is nested too deeply", "write it flat"
-            if isinstance(error, OSError):
+        with inside(path):
+            try:
+                for answer in reader(path, asked):
+                    with placed(answer.where):
+                        found.add(answer, asked, f"{path}, {answer.where}")
+            except OSError as error:
                 what = f"cannot be read: {error.strerror or error}"
-                hint = "name a file that is there"
-            raise CrystalError(what, where=path, hint=hint) from error
+                raise no(what, "name a file that is there") from error
+            except RecursionError as error:
+                raise no("a record is nested too deeply", "write it flat") from error
     with placed(", ".join(map(str, paths))):
         found.check()
     return found
@@ -215,8 +210,8 @@ def check_out(
 ) -> list[dict]:
     """Rows of the table that is there, verbatim, to be followed by the rows `new`.
 
-    Raises: CrystalError if no table can be written there, or one is there and `append` is not said,
-    or it has other `columns` or one of the prompts already.
+    Raises: CrystalError if it cannot be written, or is there without `append`, or has other columns
+    or one of the prompts already.
     """
     check_place(out)
     if not out.exists():
@@ -243,9 +238,8 @@ def check_out(
 
 
 def save(table: pd.DataFrame, out: Path, append: bool = False) -> int:
-    """Write the table, CSV, JSONL or parquet by the ending of `out`; return its rows.
-
-    A table that was there is added to, or stays as it was. Raises: CrystalError as `check_out`.
+    """Write the table, or add it to what is there; returns how many rows it has then. Raises:
+    CrystalError as `check_out`.
     """
     new = table.to_dict("records")
     every = check_out(out, append, list(table.columns), new) + new
@@ -254,9 +248,8 @@ def save(table: pd.DataFrame, out: Path, append: bool = False) -> int:
 
 
 def write(records: list[dict], out: Path, *, verbatim: bool = False) -> None:
-    """Write a table whole or not at all, in place of what is there.
-
-    verbatim: in CSV, nothing goes before what a spreadsheet would compute.
+    """Write a table whole or not at all, by the ending of `out`. verbatim: in CSV, nothing goes
+    before what a spreadsheet would compute.
     """
     check_place(out)
     with explained("could not be written", out):

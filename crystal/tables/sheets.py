@@ -1,7 +1,7 @@
 """Files of strangers, read within stated bounds: tables as columns, files of records as dicts.
 
-Complaints name file, row (CSV's header is row 1) and column. pandas would take a short row as empty
-cells, rename twins and guess at types: it gets checked cells.
+Complaints name row (CSV's header is row 1) and column, and `inside` the file. pandas would take a
+short row as empty cells, rename twins and guess at types: it gets checked cells.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ def inside(path: Path) -> Iterator[None]:
     try:
         yield
     except CrystalError as error:
-        if error.where is None or str(error.where).startswith(str(path)):
+        if error.where in (None, path):
             raise
         where = f"{path}, {error.where}" if error.where else path
         raise CrystalError(error.what, where=where, hint=error.hint) from error
 
 
 def no(what: str, hint: str, column: str = "", row: object = None) -> CrystalError:
-    """A complaint about the file that is read, see `inside`."""
+    """A complaint about the file that is read."""
     where = [f"row {row}"] if row is not None else []
     where += [f"column {column}"] if column else []
     return CrystalError(what, where=", ".join(where), hint=hint)
@@ -116,14 +116,12 @@ def stage_names(text: str) -> dict[str, str]:
 
 
 def check_size(size: int, most: int = LARGEST) -> None:
-    """Raises: CrystalError for more than `most` bytes."""
     if not 0 <= size <= most:
         hint = "split it into smaller files, or look at what it holds"
         raise no(f"it unpacks to more than {most >> 20} MiB", hint)
 
 
 def check_columns(columns: int, rows: int) -> None:
-    """Raises: CrystalError for more columns than COLUMNS, or more cells than CELLS."""
     if columns > COLUMNS or columns * rows > CELLS:
         most = f"{COLUMNS} columns" if columns > COLUMNS else f"{CELLS} cells"
         hint = "write the columns that are needed, one answer a row"
@@ -131,7 +129,7 @@ def check_columns(columns: int, rows: int) -> None:
 
 
 def column_names(names: Sequence[object]) -> list[str]:
-    """Names of columns as they are compared. Raises: CrystalError for a hostile one, or twins."""
+    """Names of columns as they are compared, no two alike."""
     check_columns(len(names), 0)
     found = [
         given(name, f"header, column {number}", "rename the column")
@@ -143,10 +141,7 @@ def column_names(names: Sequence[object]) -> list[str]:
 
 
 def parquet(path: Path, convert: Callable[[pa.Table], Any]) -> Any:
-    """`convert` of the table in a parquet file, its dictionaries written out.
-
-    Raises: CrystalError for a file that is not whole or holds more than its rows and columns may.
-    """
+    """`convert` of the table in a parquet file, its dictionaries written out."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -194,47 +189,42 @@ def load_sheet(path: Path) -> pd.DataFrame:
     Blank rows and columns without a name are left out. Raises: CrystalError for what is no table,
     or has no row, and as `rows` does.
     """
-    with inside(path):
-        if path.is_dir():
-            raise no("this is a folder, not a table", "name one file in it")
-        if (kind := path.suffix.lower()) not in FORMATS:
-            what = f"a table with the extension {path.suffix!r} cannot be read"
-            raise no(what, f"save it as one of {', '.join(FORMATS)}")
-        if not path.exists():
-            raise no("there is no such table", "check the path")
-        if kind == ".parquet":
-            # whole numbers stay whole beside empty cells: as floats, large ones would be one name
-            how = {"ignore_metadata": True, "integer_object_nulls": True}
-            sheet = parquet(path, lambda table: table.to_pandas(**how))
-            sheet.index = pd.RangeIndex(1, len(sheet) + 1)
-        else:
-            found, read = _rows(path), [pd.DataFrame()]
-            while part := dict(islice(found, 100_000)):  # an object a row would be too much memory
-                read.append(pd.DataFrame(list(part.values()), index=list(part), dtype=object))
-                check_columns(len(set().union(*read)), sum(map(len, read)))
-            sheet = pd.concat(read)
-        sheet = sheet.drop(columns="", errors="ignore")
-        if sheet.empty:
-            raise no("the table has no rows", "write a header, and one row per answer below it")
-        return sheet
+    if path.is_dir():
+        raise no("this is a folder, not a table", "name one file in it")
+    if (kind := path.suffix.lower()) not in FORMATS:
+        what = f"a table with the extension {path.suffix!r} cannot be read"
+        raise no(what, f"save it as one of {', '.join(FORMATS)}")
+    if not path.exists():
+        raise no("there is no such table", "check the path")
+    if kind == ".parquet":
+        # whole numbers stay whole beside empty cells: as floats, large ones would be one name
+        how = {"ignore_metadata": True, "integer_object_nulls": True}
+        sheet = parquet(path, lambda table: table.to_pandas(**how))
+        sheet.index = pd.RangeIndex(1, len(sheet) + 1)
+    else:
+        found, read = rows(path), [pd.DataFrame()]
+        while part := dict(islice(found, 100_000)):  # one object a row would be too much memory
+            read.append(pd.DataFrame(list(part.values()), index=list(part), dtype=object))
+            check_columns(len(set().union(*read)), sum(map(len, read)))
+        sheet = pd.concat(read)
+    sheet = sheet.drop(columns="", errors="ignore")
+    if sheet.empty:
+        raise no("the table has no rows", "write a header, and one row per answer below it")
+    return sheet
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict]]:
     """Number and cells of every row that is not blank.
 
     In CSV an empty cell is empty text, and NA is the text NA. Raises: CrystalError for a file that
-    is not of its kind or not UTF-8, a row with too many cells or too few, and as `column_names`.
+    is not of its kind or not UTF-8, hostile or twin columns, a row with too many cells or too few.
     """
-    with inside(path):
-        yield from _rows(path)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict]]:
-    kind = path.suffix.lower()
-    if kind == ".parquet":
+    if (kind := path.suffix.lower()) == ".parquet":
         yield from enumerate(parquet(path, lambda table: table.to_pylist()), 1)
         return
-    data = _bytes(path)
+    with explained("the table cannot be read", path):
+        check_size(path.stat().st_size)
+        data = path.read_bytes()
     if kind != ".jsonl":
         yield from _csv(decoded(data, path), "\t" if kind == ".tsv" else ",")
         return
@@ -254,10 +244,10 @@ def _csv(text: str, separator: str) -> Iterator[tuple[int, dict]]:
         for number, cells in enumerate(csv.reader(lines, delimiter=separator, strict=True), 1):
             cells = [texts.uncell(cell.replace(alone, "\r")) for cell in cells]
             if cells and not names:
-                if not cells[1:] and (other := re.search(r"[;,\t|]", cells[0])):
+                if len(cells) == 1 and (other := re.search(r"[;,\t|]", cells[0])):
                     what = f"the header is one cell, {cells[0]!r:.60}: its columns seem to be"
-                    what = f"{what} separated by {other[0]!r}"
-                    raise no(what, f"write {separator!r} between", row=number)
+                    hint = f"write {separator!r} between"
+                    raise no(f"{what} separated by {other[0]!r}", hint, row=number)
                 names = column_names(cells)
             elif any(cells):
                 if len(cells) != len(names):
@@ -268,12 +258,6 @@ def _csv(text: str, separator: str) -> Iterator[tuple[int, dict]]:
     except csv.Error as error:
         hint = 'close every quote, and write "" for a quote inside a quoted cell'
         raise no(f"not CSV: {error}", hint, row=number + 1) from error
-
-
-def _bytes(path: Path) -> bytes:
-    with explained("the table cannot be read", path):
-        check_size(path.stat().st_size)
-        return path.read_bytes()
 
 
 def decoded(data: bytes, path: Path) -> str:
@@ -317,9 +301,8 @@ def parsed(data: bytes, path: Path) -> dict:
 def check_header(
     sheet: pd.DataFrame, needed: Sequence[Sequence[str]], names: Sequence[str]
 ) -> list[str]:
-    """A note on the columns that are not among `names`.
-
-    Raises: CrystalError if none of a group of `needed` columns is there, or one is misspelt.
+    """A note on the columns that are not among `names`; of each group of `needed` columns one must
+    be there, and none misspelt.
     """
     for group in needed:
         if sheet.columns.intersection(group).empty:
@@ -334,10 +317,7 @@ def check_header(
 
 
 def words(sheet: pd.DataFrame, column: str) -> pd.Categorical:
-    """A column of names, shape (rows,), as `texts.name` writes them, by appearance; nan: empty.
-
-    Raises: CrystalError for a cell that is no text or number, or a hostile one.
-    """
+    """A column of names, shape (rows,), as `texts.name` writes them, by appearance; nan: empty."""
     cells = sheet[column]
     if cells.dtype == object:  # True is 1 to a dict; pandas would guess at types again
         apart = [str(cell) if isinstance(cell, bool) else cell for cell in cells]
@@ -362,7 +342,6 @@ def words(sheet: pd.DataFrame, column: str) -> pd.Categorical:
 
 
 def refuse_two_values(rows: pd.DataFrame, column: str, key: list[str]) -> None:
-    """Refuse two values of a column under one key, such as a prompt of two clusters."""
     other = ~rows.duplicated([*key, column]) & rows.duplicated(key)
     if other.any():
         second = other.idxmax()
@@ -378,10 +357,7 @@ def empty(cells: pd.Series) -> np.ndarray:
 
 
 def numbers(sheet: pd.DataFrame, column: str, blank: bool = False) -> np.ndarray:
-    """A column of finite numbers from 0 on, shape (rows,); with `blank`, empty is nan.
-
-    Raises: CrystalError naming the first cell that is not one.
-    """
+    """A column of finite numbers from 0 on, shape (rows,); with `blank`, empty is nan."""
     cells, missing = sheet[column], empty(sheet[column])
     if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells):
         values = cells.to_numpy(float, na_value=np.nan)

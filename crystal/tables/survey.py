@@ -2,10 +2,9 @@
 
 Without an SFT stage the first later stage stands in its place; with one later stage only, settling
 is not judged; of a base alone, only whether it is liquid. Without a base there are but numbers.
-Prompts of one cluster, or of one name in several tasks, are one context. Tasks that share options
-are of one kind (`measure.joint`). Where the table says what was answered, stages are compared on
-the prompts that all of them answer. Tasks, prompts and options are taken in the order of their
-names wherever chance or a tie could see another, so the order of rows changes no number.
+Prompts of one cluster, or of one name in several tasks, are one context. Stages are compared on the
+prompts that all of them answer, where the table says that. Tasks, prompts and options are taken in
+the order of their names wherever chance or a tie could see another.
 """
 
 from __future__ import annotations
@@ -68,9 +67,9 @@ class Roles(NamedTuple):
             return "no base, so nothing is judged"
         if not self.tuned:
             return "no later stage, so only the base is judged"
-        other = "" if self.tuned == "sft" else f"{self.tuned} stands in the place of SFT"
-        none = "" if self.final else "no later stage, so settling is not judged"
-        return "; ".join(filter(None, (other, none)))
+        told = [] if self.tuned == "sft" else [f"{self.tuned} stands in the place of SFT"]
+        told += [] if self.final else ["no later stage, so settling is not judged"]
+        return "; ".join(told)
 
 
 def roles(stages: Sequence[str]) -> Roles:
@@ -86,7 +85,7 @@ def evidence(table: Table, ladder: str, task: str, stages: Sequence = ()) -> dic
 
     Prompts with fewer than `evidence.FEWEST` draws at any stage are left out.
     """
-    mine = table.frame[(table.frame["ladder"] == ladder) & (table.frame["task"] == task)]
+    mine = _of(table.frame, ladder, task)
     mine = mine[mine.groupby("prompt")["draws"].transform("min") >= ev.FEWEST]
     mine = mine[mine["stage"].isin(stages)] if stages else mine
     mine = mine[mine.groupby("prompt")["stage"].transform("nunique") == mine["stage"].nunique()]
@@ -99,6 +98,10 @@ def evidence(table: Table, ladder: str, task: str, stages: Sequence = ()) -> dic
         )
         for stage, part in mine.sort_values("prompt").groupby("stage", sort=False)
     }
+
+
+def _of(frame: pd.DataFrame, ladder: str, task: str) -> pd.DataFrame:
+    return frame[(frame["ladder"] == ladder) & (frame["task"] == task)]
 
 
 def named_order(table: Table, task: str) -> list[int]:
@@ -114,7 +117,7 @@ def compared(
     """How many prompts all of these stages answer, None where the table lacks that or a stage; and
     their `evidence`, none if those are too few.
     """
-    mine = table.asked[(table.asked["ladder"] == ladder) & (table.asked["task"] == task)]
+    mine = _of(table.asked, ladder, task)
     masses = [mine.loc[mine["stage"] == stage, "mass"].to_numpy() for stage in stages]
     counted = count(*masses) if all(len(mass) for mass in masses) else None
     few = counted and not counted.measurable
@@ -142,9 +145,8 @@ def survey(
     permutations: int = 999,
     tick: Callable[[], object] = bool,
 ) -> dict[str, list[Verdict]]:
-    """Task -> verdicts of one ladder, as `measure.chain` gives them; under POOLED, over all tasks.
-
-    tick: called PHASES times a task.
+    """Task -> verdicts of one ladder, as `chain.survey`; tick is called PHASES times a task. Raises:
+    CrystalError if nothing was drawn often enough, too.
     """
     who = roles(table.ladders[ladder])
     every = {task: phases_of(table, ladder, task, who) for task in sorted(table.tasks[ladder])}
@@ -171,9 +173,8 @@ def numbers(table: Table) -> pd.DataFrame:
     """One row per ladder, task and stage, of distributions meaned over the prompts that it answers.
 
     No row where they are too few. mass: on options; where the table says it, answered of asked
-    prompts; entropy, liquidity: in bits, the latter nan of one prompt; from base, from previous:
-    total variation on the prompts that both stages answer; top: the likeliest option, its
-    probability, its rank in the base, from 1.
+    prompts; entropy, liquidity: in bits; from base, from previous: total variation on the prompts
+    that both stages answer; top: the likeliest option, its probability, its rank in the base.
     """
     rows, nan = [], np.nan
     for (ladder, task), mine in table.frame.groupby(["ladder", "task"], sort=False):
@@ -255,16 +256,19 @@ def as_myst(every: pd.DataFrame) -> str:
 
 
 def as_json(table: Table, found: Found) -> dict:
-    """All of it for other programs: notes; per ladder its stages, verdicts and numbers.
-
-    What does not exist is None.
+    """All of it for other programs: notes; per ladder its stages, verdicts and numbers. What does
+    not exist is None.
     """
     every, ladders = numbers(table), {}
     for ladder, stages in table.ladders.items():
         judged = [_verdict(task, v) for task, those in found[ladder].items() for v in those]
         mine = every[every["ladder"] == ladder].drop(columns="ladder").to_dict("records")
-        found_here = {"verdicts": [*map(_plain, judged)], "numbers": [*map(_plain, mine)]}
-        ladders[ladder] = {"stages": list(stages), "roles": roles(stages).told} | found_here
+        ladders[ladder] = {
+            "stages": list(stages),
+            "roles": roles(stages).told,
+            "verdicts": [*map(_plain, judged)],
+            "numbers": [*map(_plain, mine)],
+        }
     return {"notes": list(table.notes), "ladders": ladders}
 
 
@@ -276,7 +280,7 @@ def _verdict(task: str, v: Verdict) -> dict:
 
 
 def _plain(row: Mapping[str, object]) -> dict:
-    plain = {name: getattr(x, "item", lambda x=x: x)() for name, x in row.items()}
+    plain = {name: x.item() if isinstance(x, np.generic) else x for name, x in row.items()}
     return {name: finite(x) if isinstance(x, float) else x for name, x in plain.items()}
 
 
@@ -320,8 +324,8 @@ def plot_stages(frame: pd.DataFrame, stages: Sequence[str], measured: str) -> Fi
 
 
 def load_answers(table: Table, checkpoints: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    """A row per prompt of every checkpoint (ladder, stage): these names, and the probability of
-    each option, conditional on an option. Prompts with the same likeliest one side by side.
+    """A row per prompt of every checkpoint (ladder, stage): names, and the probability of each
+    option. Prompts with the same likeliest one side by side.
     """
     (options,) = table.options.values()
     there, frames = dict(iter(table.frame.groupby(["ladder", "stage"], sort=False))), []
@@ -357,10 +361,8 @@ def plot_answers(frame: pd.DataFrame) -> Figure:
 
 
 def load_sides(ours: Found, theirs: Found) -> pd.DataFrame:
-    """One row per claim of SAID and ladder, of two kinds.
-
-    "tasks", ours: on how many tasks each verdict stands. "all", ours and published: verdict and
-    number over all tasks.
+    """One row per claim of SAID and ladder. kind: "tasks", of ours, on how many each verdict
+    stands; "all", verdict and number over all tasks.
     """
     counts = verdicts.load_counts(ours).assign(kind="tasks")
     each = [verdict.replace("-", "_") for verdict in chain.VERDICTS]

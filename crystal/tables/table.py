@@ -77,8 +77,8 @@ def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str =
     file, row and column.
     """
     path, ladder, notes = Path(path), given(ladder, "--ladder"), []
-    sheet = sheets.load_sheet(path)
     with sheets.inside(path):
+        sheet = sheets.load_sheet(path)
         once = {} if "cluster" in sheet else {"unit": "cluster"}  # as it was called
         notes += sheets.check_header(sheet, NEEDED, (*NAMES, *once))
         sheet = sheet.rename(columns=once)
