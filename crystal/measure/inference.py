@@ -14,7 +14,7 @@ import numpy as np
 
 from ..ask.prompts import PROMPTS
 from ..errors import CrystalError
-from .quantities import TINY, Array, entropy_bits, mean_distribution
+from .quantities import TINY, Array, entropy_bits, mean_distribution, tv
 from .quantities import ratio as quotient
 
 PERSONA = np.array([prompt.persona for prompt in PROMPTS])  # of the book's prompts, in order
@@ -270,12 +270,6 @@ def exactly(value: float) -> Estimate:
     return Estimate(value, value, value, value, 0.0, inf, here=value)
 
 
-def spread_of(draws: Array) -> Estimate:
-    """Median and central 95 % of null or floor draws."""
-    low, middle, high = np.quantile(draws, [ALPHA / 2, 0.5, 1 - ALPHA / 2])
-    return Estimate(float(middle), float(low), float(high))
-
-
 # --- nulls
 
 
@@ -357,12 +351,14 @@ def swap_null(name: str, statistic: OfTwo, clusters: Array, *, n: int = 999, see
     return against(name, observed, np.array(draws), paired=True)
 
 
-def split_half_floor(
-    answers: Array, distance: OfTwo, *, clusters: Array, splits: int = 200, seed: int = 0
-) -> Array:
-    """Distance between random halves of a checkpoint's clusters, (splits,): no change."""
+def split_half_floor(answers: Array, clusters: Array, *, splits: int, seed: int = 0) -> Estimate:
+    """Total variation between the means of random halves of the clusters, where nothing changes:
+    median and central 95 %.
+    """
     names, member = np.unique(clusters, return_inverse=True)
     order = np.tile(np.arange(len(names)), (splits, 1))
     order = generator(seed, "halves").permuted(order, axis=1)
     first = (order < len(names) // 2)[:, member].astype(float)
-    return distance(mean_distribution(answers, first), mean_distribution(answers, 1 - first))
+    found = tv(mean_distribution(answers, first), mean_distribution(answers, 1 - first))
+    low, middle, high = np.quantile(found, [ALPHA / 2, 0.5, 1 - ALPHA / 2])
+    return Estimate(float(middle), float(low), float(high))

@@ -136,15 +136,11 @@ def compression(later: Array, base: Array, weights: Array | None = None) -> Arra
     return ratio(spread(later, weights), spread(base, weights))
 
 
-def mse_ratio_seed(base: Array, target: Array, weights: Array | None = None) -> Array:
-    """MSE ratio, seed: min_i / mean_i of MSE(p_base,i, target); 1: none is nearer. Biased low.
-
-    target: (..., options).
-    """
+def mse_ratio_seed(base: Array, target: Array) -> Array:
+    """MSE ratio, seed: min_i / mean_i of MSE(p_base,i, target); 1: none is nearer. Biased low."""
     cross = (target @ base.T) / base.shape[1]
-    far = (base**2).mean(-1) - 2 * cross + (target**2).mean(-1)[..., None]
-    w, far = _weights(base, weights), np.clip(far, 0, None)
-    return ratio(np.where(w > 0, far, np.inf).min(-1), (w * far).sum(-1))
+    far = np.clip((base**2).mean(-1) - 2 * cross + (target**2).mean(), 0, None)
+    return ratio(far.min(), (even(np.ones(len(far))) * far).sum())
 
 
 # --- settling: redistribution on the same options
@@ -257,8 +253,8 @@ def _tail(z: Array, n: Array) -> Array:
 
 
 def liquidity(counts: Array, weights: Array | None = None) -> Array:
-    """`liquidity_bits` from counts (prompts, options) of equally many draws, entropies by Chao, Wang
-    and Jost; `liquidity_floor` shows the bias. weights: whole numbers.
+    """`liquidity_bits` from counts (prompts, options) of equally many draws, by the entropies of
+    Chao, Wang and Jost; `liquidity_floor` shows the bias. weights: whole numbers.
     """
     counts = np.asarray(counts)
     if len({*counts.sum(-1).tolist()}) != 1:

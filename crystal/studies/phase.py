@@ -195,10 +195,8 @@ def _left(mine: pd.DataFrame, checkpoint: str, task: str, rows: Array) -> tuple[
 
 
 def _floor(one: Compared, place: Place, how: How) -> Estimate:
-    """Total variation between the means of two random halves of the clusters."""
     draws = {"splits": how["permutations"], "seed": how["seed"]}
-    p, clusters = one.distributions(place), one.clusters
-    return inference.spread_of(inference.split_half_floor(p, ph.tv, clusters=clusters, **draws))
+    return inference.split_half_floor(one.distributions(place), one.clusters, **draws)
 
 
 def _liquid(mine: pd.DataFrame, task: str, _: Survey, how: How) -> Numbers:
@@ -255,7 +253,7 @@ def _nucleation(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numb
         statistics["seed to SFT, JSD in bits"] = lambda w: ph.jsd_bits(own.distribution, after(w))
     even = weights[0]
     exact = {
-        "MSE ratio, nearest of all prompts": ph.mse_ratio_seed(base, after(even), even),
+        "MSE ratio, nearest of all prompts": ph.mse_ratio_seed(base, after(even)),
         "liquidity of the base, these personas, bits": ph.liquidity_bits(base, even),
         "liquidity of SFT, these personas, bits": ph.liquidity_bits(sft, even),
     }

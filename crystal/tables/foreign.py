@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any, NamedTuple
@@ -136,6 +136,18 @@ def _decoding(settings: Mapping) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(zip(map(texts.short, settings), map(texts.short, values))))
 
 
+def each_reply(
+    here: Answer, run: object, error: object, replies: Iterable[tuple[str | None, bool]]
+) -> Iterator[Answer]:
+    """Every reply of one request, with whether it was cut at the limit of tokens; or its error."""
+    if error:
+        failed = texts.shown(as_dict(error).get("message") or error)
+        yield here._replace(identity=run and texts.shown(run), failed=failed)
+        return
+    for index, (text, cut) in enumerate(replies):
+        yield here._replace(text=text, identity=run and f"{run} {index}", cut=cut)
+
+
 def logged(path: Path) -> Iterator[tuple[int, dict]]:
     """Number and object of every line of a log."""
     with open(path, "rb") as file:
@@ -221,23 +233,21 @@ def inspect(path: Path, asked: Asked) -> Iterator[Answer]:
             fields = {**part(sample, "metadata"), "id": sample.get("id")}
             here = Answer(where, task=task, decoding=decoding, **asked.names(fields, "id"))
             own = f"{spec.get('eval_id')} {fields['id']} {sample.get('epoch')}"
-            yield from _inspect_answers(here, sample, sample.get("uuid") or own)
+            error = sample.get("error") or (sample.get("invalidation") and "declared invalid")
+            choices = objects({} if error else part(sample, "output"), "choices")
+            error = error or (None if choices else "no output")
+            yield from each_reply(
+                here, sample.get("uuid") or own, error, _inspect_texts(sample, choices)
+            )
 
 
-def _inspect_answers(here: Answer, sample: dict, run: Any) -> Iterator[Answer]:
-    error, invalid = sample.get("error"), sample.get("invalidation")
-    output = {} if error or invalid else part(sample, "output")
-    if not (choices := objects(output, "choices")):
-        failed = as_dict(error).get("message") or error
-        failed = failed or ("declared invalid" if invalid else "no output")
-        yield here._replace(identity=texts.shown(run), failed=texts.shown(failed))
-    for index, choice in enumerate(choices):
+def _inspect_texts(sample: dict, choices: list[dict]) -> Iterator[tuple[str | None, bool]]:
+    for choice in choices:
         content = part(choice, "message").get("content")
         if isinstance(content, str) and content.startswith("attachment://"):
             attached = part(sample, "attachments")
             content = attached.get(content.removeprefix("attachment://"), content)
-        cut = choice.get("stop_reason") in ("max_tokens", "model_length")
-        yield here._replace(text=reply_text(content), identity=f"{run} {index}", cut=cut)
+        yield reply_text(content), choice.get("stop_reason") in ("max_tokens", "model_length")
 
 
 def openai_batch(path: Path, asked: Asked) -> Iterator[Answer]:
@@ -254,17 +264,13 @@ def openai_batch(path: Path, asked: Asked) -> Iterator[Answer]:
             response = part(row, "response")
             error = row.get("error") or as_dict(response.get("body")).get("error")
             error = error or (status if (status := response.get("status_code")) != 200 else None)
+            error = error or (None if response else "no response")
             run = f"{row['id']} {custom}" if row.get("id") else None
-            if error or not response:
-                failed = texts.shown(as_dict(error).get("message") or error or "no response")
-                yield here._replace(identity=run, failed=failed)
-                continue
-            for index, (text, cut) in enumerate(_openai_texts(part(response, "body"))):
-                yield here._replace(text=text, identity=run and f"{run} {index}", cut=cut)
+            body = {} if error else part(response, "body")
+            yield from each_reply(here, run, error, _openai_texts(body))
 
 
 def _openai_texts(body: Mapping) -> Iterator[tuple[str | None, bool]]:
-    """Each reply of a body, and whether it was cut at the limit of tokens."""
     items, choices = objects(body, "output"), objects(body, "choices")
     for choice in choices:
         text = choice["text"] if "text" in choice else part(choice, "message").get("content")

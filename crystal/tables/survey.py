@@ -145,8 +145,9 @@ def survey(
     permutations: int = 999,
     tick: Callable[[], object] = bool,
 ) -> dict[str, list[Verdict]]:
-    """Task -> verdicts of one ladder, as `chain.survey`; tick is called PHASES times a task. Raises:
-    CrystalError if nothing was drawn often enough, too.
+    """Task -> verdicts of one ladder, as `chain.survey` gives them; tick: PHASES times a task.
+
+    Raises: CrystalError if nothing was drawn often enough, too.
     """
     who = roles(table.ladders[ladder])
     every = {task: phases_of(table, ladder, task, who) for task in sorted(table.tasks[ladder])}
