@@ -119,7 +119,7 @@ class _Run:
         for task in reached.keys() - members:
             self.tasks[task][claim] = not_testable(claim, best[task], len(members))
         raw = {t: step.judged(self, t, *parts) for t, parts in reached.items() if t in members}
-        for task, verdict in zip(raw, adjust(list(raw.values())), strict=True):
+        for task, verdict in zip(raw, adjust(list(raw.values()))):
             self.tasks[task][claim] = verdict
         if several(given):
             if before := self._earlier(claim, POOLED):
@@ -294,7 +294,7 @@ def pooled_options(run: _Run, given: Given) -> Verdict | None:
     null = inf.pooled(nulls, run.how["seed"])
     if null is None or len(asked) < 2:
         return None
-    kept = zip(asked, nulls, strict=True)
+    kept = zip(asked, nulls)
     share = [float(ph.ratio(null.observed, run.own[task].ceiling)) for task, null in kept]
     return _counted(judge("same-options", _mean(share, 0), null), asked)
 

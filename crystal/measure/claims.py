@@ -244,7 +244,7 @@ def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """
     judged = []
     both = (holm([getattr(v, name) for v in verdicts]).tolist() for name in ("p", "p_against"))
-    for v, p, against in zip(verdicts, *both, strict=True):
+    for v, p, against in zip(verdicts, *both):
         v = replace(v, p=p, p_against=against)
         if {"holds": p, "fails": against}.get(v.verdict, 0.0) > ALPHA:
             reason = f"it {v.verdict} by itself, but not beyond doubt among so many tasks"

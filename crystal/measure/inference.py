@@ -76,7 +76,7 @@ class LeftOut:
     def __matmul__(self, answers: Array) -> Array:
         columns = np.asarray(answers, float).reshape(len(self.member), -1).T
         sums = np.empty((len(self.scale), len(columns)))
-        for column, out in zip(columns, sums.T, strict=True):
+        for column, out in zip(columns, sums.T):
             out[0] = column.sum()
             out[1:] = out[0] - np.bincount(self.member, column, len(out) - 1)
         sums *= self.scale
@@ -214,7 +214,7 @@ def student(
         error = 0.0
     free = len(values) - float(len(groups))
     if error:
-        inside = np.concatenate([g - m for g, m in zip(groups, means, strict=True)])
+        inside = np.concatenate([g - m for g, m in zip(groups, means)])
         free = freedom(inside) * free / (len(values) - 1)
         if len(groups) > 1:
             each = np.array([len(group) - 1 for group in groups])

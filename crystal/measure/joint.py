@@ -58,7 +58,7 @@ class Moves:
     @cached_property
     def cosine(self) -> Array:
         """(tasks, contexts); 0 where a context is the base's mean."""
-        raw = np.stack([u @ m for u, m in zip(self.toward, self.move, strict=True)])
+        raw = np.stack([u @ m for u, m in zip(self.toward, self.move)])
         size = np.array([np.linalg.norm(m) for m in self.move])[:, None]
         length = size * np.stack([np.linalg.norm(u, axis=1) for u in self.toward])
         whole = np.where(np.isnan(self.inner), np.nan, 0.0)
@@ -82,7 +82,7 @@ class Moves:
         from scipy.cluster.hierarchy import fcluster, linkage
         from scipy.spatial.distance import pdist, squareform
 
-        every = zip(self.toward, self.weight, self.scale, strict=True)
+        every = zip(self.toward, self.weight, self.scale)
         points = [np.nan_to_num(u) * np.sqrt(w) / np.sqrt(s) for u, w, s in every]
         points = np.concatenate(points, axis=1)
         tree, far = linkage(points, "average"), squareform(pdist(points))
@@ -169,7 +169,7 @@ def moves(
     asks = np.array([there[task] for task in tasks]) / np.bincount(number)[number][:, None]
     if not (2 * asks.sum(0) >= len(numbers) - 1e-9).any():
         return None  # no context that half of the kinds ask could explain them
-    move, toward, inner, square = zip(*(found[task] for task in tasks), strict=True)
+    move, toward, inner, square = zip(*(found[task] for task in tasks))
     return Moves(tasks, tuple(often), move, toward, np.array(inner), np.array(square), number)
 
 
@@ -230,9 +230,9 @@ def account(found: Moves) -> Account:
         list(found.tasks),
         list(found.contexts),
         [[None if np.isnan(x) else float(x) for x in row] for row in found.cosine],
-        {task: found.contexts[i] for task, i in zip(found.tasks, found.seeds, strict=True)},
-        dict(zip(found.tasks, part.tolist(), strict=True)),
-        dict(zip(found.contexts, member.tolist(), strict=True)),
+        {task: found.contexts[i] for task, i in zip(found.tasks, found.seeds)},
+        dict(zip(found.tasks, part.tolist())),
+        dict(zip(found.contexts, member.tolist())),
     )
 
 
@@ -271,7 +271,7 @@ def largest_share(found: Moves) -> Estimate:
     by_kind, sizes = _parts(found, member), np.bincount(member)
 
     def largest(kinds: list) -> float:
-        columns, target = (np.concatenate(part) for part in zip(*sum(kinds, []), strict=True))
+        columns, target = (np.concatenate(part) for part in zip(*sum(kinds, [])))
         weights, _ = nnls(columns, target)
         excess = np.maximum(0, weights - weights.sum() * sizes / sizes.sum())
         return float(excess.max() / excess.sum()) if excess.sum() > 0 else 0.0

@@ -19,6 +19,7 @@ from . import sheets
 from .sheets import json_lines, no, parsed, rows, some
 
 ONE_GROUP = r"give one with one group that fits the whole of every custom_id, such as '(.*)-\d+'"
+UNSAID = "the file does not say of which"
 AGAIN = "run lm_eval again with --log_samples"
 
 
@@ -63,23 +64,21 @@ class Asked(NamedTuple):
             raise no(f"answers to the task {own}, not {self.task}", hint)
         hint = "list the options of a task of your own: --options a,b,c"
         if name not in TASKS and not self.task:
-            what = "the file does not say of which task"
-            what = f"the task {name!r:.60} is none of ours" if name else what
-            hint = f"--task with one of: {', '.join(TASKS)}; or, of a new name, {hint}"
-            raise no(what, hint)
+            what = f"the task {name!r:.60} is none of ours" if name else f"{UNSAID} task"
+            raise no(what, f"--task with one of: {', '.join(TASKS)}; or, of a new name, {hint}")
         if not TASKS[known(name, TASKS, "task", hint=hint)].closed:
             hint = f"--task my_{name} --options a,b,c, with the options to be told apart"
             raise no(f"the task {name} has no list of options", hint)
         return TASKS[name]
 
     def one(self, name: str, answer: Answer) -> str:
-        """The answer's ladder or stage."""
+        """Its ladder, or its stage."""
         own, asked = getattr(answer, name), getattr(self, name)
         if own and asked and own != asked:
             what = f"the {name} is {own:.60} in the file, but --{name} is {asked:.60}"
             raise no(what, f"leave out --{name}")
         if not (found := own or asked):
-            raise no(f"the file does not say of which {name}", f"--{name} NAME")
+            raise no(f"{UNSAID} {name}", f"--{name} NAME")
         return found
 
 
@@ -171,43 +170,37 @@ def lm_eval(path: Path, asked: Asked) -> Iterator[Answer]:
         with placed(where := f"line {number}"):
             key = (texts.short(str(row.get("filter"))), named(row, "doc_id"))
             if key in seen:
-                what = f"document {key[1]} is there twice"
-                raise no(what, "import the file of one run")
+                raise no(f"document {key[1]} is there twice", "import the file of one run")
             seen[key] = None
             if key[0] != next(iter(seen))[0]:
                 continue
             fields = {**row, **as_dict(row.get("doc")), "doc_id": row["doc_id"]}
             here = Answer(where, task=task, **asked.names(fields, "doc_id"))
-            for arguments, replies in _requests(row):
-                yield from _lm_eval_answers(here, arguments, replies)
+            yield from _lm_eval_answers(row, here)
 
 
-def _requests(row: Mapping) -> Iterator[tuple[list, list]]:
-    """What was asked of a document, request by request, and what came back."""
+def _lm_eval_answers(row: Mapping, here: Answer) -> Iterator[Answer]:
     asked, resps = row.get("arguments"), row.get("resps")
     if isinstance(asked, dict) and all(isinstance(one, dict) for one in asked.values()):
         asked = [list(one.values()) for one in asked.values()]  # before 0.4.3: lists
     sound = isinstance(asked, list) and isinstance(resps, list) and len(asked) == len(resps)
     if not (sound and all(isinstance(one, list) for one in (*asked, *resps))):
         raise no("arguments and resps are not those of a sample", AGAIN)
-    return zip(asked, resps, strict=True)
-
-
-def _lm_eval_answers(here: Answer, arguments: list, replies: list) -> Iterator[Answer]:
-    if len(arguments) < 2:
-        what = "loglikelihood_rolling scores whole texts, neither a reply nor an option"
-        raise no(what, "make the task generate_until or multiple_choice")
-    if isinstance(arguments[1], dict):
-        settings = {name: x for name, x in arguments[1].items() if name != "until"}
-        decoding = _decoding({"temperature": 0.0, **settings})  # lm_eval's, where none is said
-        for reply in replies:
-            yield here._replace(text=reply_text(reply), decoding=decoding)
-    elif arguments[0]:
-        first = replies[0] if replies else None
-        score = first[0] if isinstance(first, list) and first else None
-        if (found := texts.number(score)) != found and score != "nan":
-            raise no(f"{texts.shown(replies)} is not a log-likelihood", AGAIN)
-        yield here._replace(text=reply_text(arguments[1]), score=found)
+    for arguments, replies in zip(asked, resps):
+        if len(arguments) < 2:
+            what = "loglikelihood_rolling scores whole texts, neither a reply nor an option"
+            raise no(what, "make the task generate_until or multiple_choice")
+        if isinstance(arguments[1], dict):
+            settings = {name: x for name, x in arguments[1].items() if name != "until"}
+            decoding = _decoding({"temperature": 0.0, **settings})  # lm_eval's, where none is said
+            for reply in replies:
+                yield here._replace(text=reply_text(reply), decoding=decoding)
+        elif arguments[0]:
+            first = replies[0] if replies else None
+            score = first[0] if isinstance(first, list) and first else None
+            if (found := texts.number(score)) != found and score != "nan":
+                raise no(f"{texts.shown(replies)} is not a log-likelihood", AGAIN)
+            yield here._replace(text=reply_text(arguments[1]), score=found)
 
 
 def inspect(path: Path, asked: Asked) -> Iterator[Answer]:
@@ -234,11 +227,10 @@ def inspect(path: Path, asked: Asked) -> Iterator[Answer]:
             here = Answer(where, task=task, decoding=decoding, **asked.names(fields, "id"))
             own = f"{spec.get('eval_id')} {fields['id']} {sample.get('epoch')}"
             error = sample.get("error") or (sample.get("invalidation") and "declared invalid")
-            choices = objects({} if error else part(sample, "output"), "choices")
+            choices = [] if error else objects(part(sample, "output"), "choices")
+            found = _inspect_texts(sample, choices)
             error = error or (None if choices else "no output")
-            yield from each_reply(
-                here, sample.get("uuid") or own, error, _inspect_texts(sample, choices)
-            )
+            yield from each_reply(here, sample.get("uuid") or own, error, found)
 
 
 def _inspect_texts(sample: dict, choices: list[dict]) -> Iterator[tuple[str | None, bool]]:
@@ -262,9 +254,9 @@ def openai_batch(path: Path, asked: Asked) -> Iterator[Answer]:
             taken = {name: _group(one, custom) for name, one in patterns.items() if one}
             here = Answer(where, **{"prompt": custom} | taken)
             response = part(row, "response")
+            status = response.get("status_code") if response else "no response"
             error = row.get("error") or as_dict(response.get("body")).get("error")
-            error = error or (status if (status := response.get("status_code")) != 200 else None)
-            error = error or (None if response else "no response")
+            error = error or (None if status == 200 else status)
             run = f"{row['id']} {custom}" if row.get("id") else None
             body = {} if error else part(response, "body")
             yield from each_reply(here, run, error, _openai_texts(body))

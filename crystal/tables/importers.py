@@ -43,7 +43,6 @@ class Tally:
         self.owns: set[str | None] = set()  # what the files call their tasks
         self.failed: list[str] = []  # where, and why
         self.decodings: set[tuple[tuple[str, str], ...]] = set()
-        self.empty = 0  # replies without text
         self.cut = 0  # replies whose answer might have gone on, had there been room: 1 of 17
         self.unread: dict[str, Counter[str]] = defaultdict(Counter)  # by task, of no option
 
@@ -82,7 +81,6 @@ class Tally:
         text = texts.whole(answer.text or "")
         option = read(text, task)
         self.draws[place][option or ""] += 1
-        self.empty += not text.strip()
         self.cut += answer.cut and option is not None and read(text + "x", task) != option
         self.unread[task.name][text.strip()[:SHOWN]] += option is None
         self.decodings |= {answer.decoding} - {()}
@@ -108,17 +106,15 @@ class Tally:
         return frame if any(self.clusters.values()) else frame.drop(columns="cluster")
 
     def _distribution(self, place: Place) -> dict[str, float]:
-        task, scores = self.tasks[place.task], self.scores[place]
-        where, p = f"task {task.name}, prompt {place.prompt}", dict.fromkeys(task.options, 0.0)
-        named = {text: read(texts.whole(text), task) for text in scores}
-        if lacking := [option for option in p if option not in named.values()]:
-            what = f"{len(lacking)} of {len(p)} options have no score, first {lacking[0]}"
+        task, where = self.tasks[place.task], f"task {place.task}, prompt {place.prompt}"
+        p: dict[str, float] = defaultdict(float)
+        for text, score in self.scores[place].items():
+            p[read(texts.whole(text), task) or ""] += score
+        if lacking := [option for option in task.options if option not in p]:
+            what = f"{len(lacking)} of {len(task.options)} options have no score"
             hint = "score every option; or name a new --task, with --options that are scored"
-            raise CrystalError(what, where=where, hint=hint)
-        for text, option in named.items():
-            if option is not None:
-                p[option] += scores[text]
-        if (total := math.fsum(p.values())) > 1 + SLACK:
+            raise CrystalError(f"{what}, first {lacking[0]}", where=where, hint=hint)
+        if (total := math.fsum(p[option] for option in task.options)) > 1 + SLACK:
             what = f"the options' scores sum to {total:.4g}, above 1: an option that begins another"
             hint = "import replies, or a new --task with --options of which none begins another"
             raise CrystalError(f"{what} holds its score, too", where=where, hint=hint)
@@ -134,10 +130,11 @@ class Tally:
             every = sum(self.draws.values(), Counter())
             share = 1 - every[""] / every.total()
             yield f"{len(self.draws)} prompts, {every.total()} draws, {share:.1%} read as an option"
+        unread = sum(self.unread.values(), Counter())
         cut = "replies cut at the limit of tokens right behind the option"
         beside = {
-            "empty replies, counted as none of the options": self.empty,
-            "read as no option, most often": most_often(sum(self.unread.values(), Counter())),
+            "empty replies, counted as none of the options": unread[""],
+            "read as no option, most often": most_often(unread),
             f"{cut}, which a longer answer may begin with": self.cut,
             "failed requests, left out": self._failed(),
         }
@@ -198,7 +195,7 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
 
 
 def check_place(out: Path) -> None:
-    """Raises: CrystalError for another ending, or a folder that is not there."""
+    """Refuse another ending, or a folder that is not there."""
     known(out.suffix, SUFFIXES, "ending of a table")
     if not out.parent.is_dir():
         what = "could not be written: there is no such folder"
@@ -238,9 +235,7 @@ def check_out(
 
 
 def save(table: pd.DataFrame, out: Path, append: bool = False) -> int:
-    """Write the table, or add it to what is there; returns how many rows it has then. Raises:
-    CrystalError as `check_out`.
-    """
+    """Write the table, or add it to what is there, as `check_out` allows; how many rows it has."""
     new = table.to_dict("records")
     every = check_out(out, append, list(table.columns), new) + new
     write(every, out)

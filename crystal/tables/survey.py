@@ -127,7 +127,7 @@ def compared(
 def phases_of(table: Table, ladder: str, task: str, who: Roles) -> chain.Parts:
     """What each phase compares, where its stages are there; the count, if too few are answered."""
     parts: dict[str, Sequence[Evidence] | Count] = {}
-    for phase, stages in zip(chain.CLAIMS, (who[:1], who[:2], who), strict=True):
+    for phase, stages in zip(chain.CLAIMS, (who[:1], who[:2], who)):
         counted, found = compared(table, ladder, task, stages)
         if counted and not counted.measurable:
             parts[phase] = counted

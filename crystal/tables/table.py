@@ -3,8 +3,8 @@
 Columns: stage, task, prompt, option, and one of probability or count; where wanted ladder (default:
 the file's name), cluster (who asks; default: the prompt), mass or answered (the probability of
 answering with an option at all, on which the probabilities may be conditional). An empty option:
-none of the options. A group is one (ladder, stage, task, prompt). Groups that are not answered, by
-`measure.evidence`, are counted and left out, whatever says so: a column, the empty option, a sum.
+none of the options. A group is one `Place`. Groups that are not answered (`measure.evidence`) are
+counted and left out, whatever says so: a column, the empty option, a sum.
 """
 
 from __future__ import annotations
@@ -73,8 +73,7 @@ def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str =
     """The table of answers in a file of `sheets.FORMATS`.
 
     stages: canonical stage -> its name in the file, where `ALIASES` does not know it. ladder: its
-    name if the file has no such column, else the only one to be read. Raises: CrystalError naming
-    file, row and column.
+    name if the file has no such column, else the only one to be read. Raises: CrystalError.
     """
     path, ladder, notes = Path(path), given(ladder, "--ladder"), []
     with sheets.inside(path):
@@ -211,8 +210,7 @@ def _gathered(rows: pd.DataFrame, kind: str, notes: list[str]) -> pd.DataFrame:
 
     low: it is not answered. counted: of a ladder whose answered prompts are counted.
     """
-    names = [*GROUP, "cluster", "mass", "counted", "group"]
-    groups = rows[names].drop_duplicates("group").copy()
+    groups = rows.drop_duplicates("group").drop(columns=["option", "value"])
     rows = rows.sort_values("value")  # a sum is rounded alike, however rows are ordered
     listed = rows[rows["option"].notna()]
     groups["on"] = np.bincount(listed["group"], listed["value"], minlength=len(groups))
@@ -221,16 +219,15 @@ def _gathered(rows: pd.DataFrame, kind: str, notes: list[str]) -> pd.DataFrame:
     whole = (total if kind == "count" else total.clip(lower=1)).where(total > 0)
     groups["low"] = groups["mass"].fillna(on / whole) < answering.LEAST
     groups["counted"] |= groups["low"]
-    groups["counted"] = groups.groupby("ladder", observed=True)["counted"].transform("any")
+    groups["counted"] = groups.groupby("ladder")["counted"].transform("any")
     groups["draws"] = on if kind == "count" else np.inf
     summed = _counts(groups, notes) if kind == "count" else _sums(groups, notes)
     groups["mass"] = groups["mass"].fillna(summed)
     lost = groups["mass"][(groups["mass"] < 1 - NOISE) & (on > 0)]
     if len(lost):
-        both = lost.mean(), lost.min()
-        two = (f"{x:.4g}" if x < 0.9999 else f"1 - {1 - x:.1g}" for x in both)
+        two = (f"{x:.4g}" if x < 0.9999 else f"1 - {1 - x:.1g}" for x in (lost.mean(), lost.min()))
         mass = "the mass on the options is {} on average, {} at least".format(*two)
-        mass += " (rounding alone could do that)" if both[1] > 0.999 else ""
+        mass += " (rounding alone could do that)" if lost.min() > 0.999 else ""
         none = f"In {len(lost)} of {len(on)} groups some answers are none of the options"
         notes.append(f"{none}: {mass}; distributions are conditional on an option.")
     return groups[(on > 0) | groups["low"]].copy()
@@ -314,7 +311,7 @@ def _options(task: str, seen: list[str], notes: list[str]) -> tuple[tuple[str, .
 
 def _unlike(task: str, own: pd.DataFrame, options: Sequence[str]) -> list[str]:
     """Notes where ladders list unlike options, or options are alike but for capitals."""
-    listed, notes = own.groupby("ladder", observed=True)["option"], []
+    listed, notes = own.groupby("ladder")["option"], []
     if listed.apply(frozenset).nunique() > 1:
         many = [f"{ladder} {n} of {len(options)}" for ladder, n in listed.nunique().items()]
         notes += _about(f"Options of {task} that are listed, others count as 0:", many)
@@ -398,6 +395,4 @@ def answered_text(asked: pd.DataFrame) -> list[str]:
         sentences.append(f"{ladder}: {', '.join(counts)}.")
     every = counted("ladder", "task", "stage").items()
     few = [f"{' '.join(key)} ({n.answered} of {n.asked})" for key, n in every if not n.measurable]
-    if few:
-        sentences.append(f"Not measurable, for too few prompts are answered: {some(few)}.")
-    return sentences
+    return sentences + _about("Not measurable, for too few prompts are answered:", few)
