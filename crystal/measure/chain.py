@@ -108,18 +108,18 @@ class _Run:
 
     def ask(self, claim: str, step: Step) -> None:
         """One claim task by task, and over all: whether it is reached, can hold, and holds."""
-        given, reached, best = self.given(step.phase), {}, {}
+        given, best = self.given(step.phase), {}
         for task, parts in given.items():
             if before := self._earlier(claim, task):
                 self.tasks[task][claim] = not_reached(claim, before)
             else:
-                reached[task] = parts
                 best[task] = step.best(self, task, *parts) if can_differ(parts[0]) else 1.0
         members = family(best)
-        for task in reached.keys() - members:
+        for task in best.keys() - members:
             self.tasks[task][claim] = not_testable(claim, best[task], len(members))
-        raw = {t: step.judged(self, t, *parts) for t, parts in reached.items() if t in members}
-        for task, verdict in zip(raw, adjust(list(raw.values()))):
+        tested = [task for task in best if task in members]
+        judged = adjust([step.judged(self, task, *given[task]) for task in tested])
+        for task, verdict in zip(tested, judged):
             self.tasks[task][claim] = verdict
         if several(given):
             if before := self._earlier(claim, POOLED):
@@ -162,10 +162,9 @@ class _Run:
     def verdicts(self) -> dict[str, list[Verdict]]:
         """Task -> verdicts in the order of CLAIMS, also of what cannot be measured."""
         for task, parts in self.every.items():
-            for phase, claimed in CLAIMS.items():
-                if isinstance(found := parts.get(phase), Count):
-                    alone = [claim for claim in claimed if claim not in OVER_TASKS]
-                    self.tasks[task] |= {v.claim: v for v in no_verdicts(alone, found)}
+            for claim, step in STEPS.items():
+                if isinstance(found := parts.get(step.phase), Count):
+                    (self.tasks[task][claim],) = no_verdicts([claim], found)
         order = [claim for claimed in CLAIMS.values() for claim in claimed]
         found = self.tasks | ({POOLED: self.pooled} if self.pooled else {})
         return {

@@ -40,13 +40,18 @@ def parts(n: int, size: int, block: int = BLOCK) -> list[int]:
     return [min(most, n - done) for done in range(0, n, most)]
 
 
+def shuffled(things: Array, n: int, rng: np.random.Generator) -> Array:
+    """(n, things), every row in an order of its own."""
+    return rng.permuted(np.tile(things, (n, 1)), axis=1)
+
+
 def relabellings(options: int, n: int, seed: int) -> Array:
     """n random permutations of the options, (n, options). Raises: CrystalError above CELLS."""
     if n * options > CELLS:
         what = f"{n} permutations of {options} options are too many to hold"
         hint = "merge the rare options into one, or say --permutations "
         raise CrystalError(what, hint=hint + str(max(FEWEST, CELLS // options)))
-    return generator(seed, "relabel").permuted(np.tile(np.arange(options), (n, 1)), axis=1)
+    return shuffled(np.arange(options), n, generator(seed, "relabel"))
 
 
 # --- leaving out one cluster at a time
@@ -170,19 +175,19 @@ def estimate(
     cluster, or a statistic without a number: no interval.
     """
     found = np.asarray(statistic(weights), float)
-    whole, without = found[0], found[1:]
-    if len(without) < 2 or not np.isfinite(found).all():  # over nothing, with or without a cluster
-        if len(without) > 1 and np.isinf(found).all():
-            return exactly(whole)
-        return Estimate(float(whole), np.nan, np.nan, here=float(whole))
+    here, clusters = float(found[0]), len(found) - 1
+    if clusters > 1 and np.isinf(found).all():  # over nothing, with or without a cluster
+        return exactly(here)
+    if clusters < 2 or not np.isfinite(found).all():
+        return replace(NOTHING, value=here, here=here)
     scale = scale if (found > TINY).all() else "linear"
-    forth = np.log if scale == "log" else np.asarray
+    whole, *without = np.log(found) if scale == "log" else found
     strata = getattr(weights, "strata", None)
-    strata = np.zeros(len(without), int) if strata is None else strata
+    strata = np.zeros(clusters, int) if strata is None else strata
     n = np.bincount(strata)[strata]
-    values = n * forth(whole) - (n - 1) * forth(without)
-    guess = student(values, low=low, high=high, scale=scale, strata=strata, about=forth(whole))
-    return replace(guess, here=float(whole))
+    values = n * whole - (n - 1) * np.array(without)
+    guess = student(values, low=low, high=high, scale=scale, strata=strata, about=whole)
+    return replace(guess, here=here)
 
 
 def ratio(numerator: Statistic, denominator: Statistic, weights: Weights) -> Estimate:
@@ -323,10 +328,10 @@ def cluster_null(answers: Array, clusters: Array, block: Array, *, n=999, seed: 
 
     rng, draws, blocks = generator(seed, "units"), [], np.unique(block)
     for part in parts(n, len(answers)):
-        rows = np.tile(np.arange(len(answers)), (part, 1))
+        rows = np.empty((part, len(answers)), int)
         for one in blocks:
             inside = np.flatnonzero(block == one)
-            rows[:, inside] = rng.permuted(rows[:, inside], axis=1)
+            rows[:, inside] = shuffled(inside, part, rng)
         draws += map(between, rows)
     observed = max(0.0, float(between(np.arange(len(answers)))))
     where = " within each wording" if len(blocks) > 1 else ""
@@ -356,8 +361,7 @@ def split_half_floor(answers: Array, clusters: Array, *, splits: int, seed: int 
     median and central 95 %.
     """
     names, member = np.unique(clusters, return_inverse=True)
-    order = np.tile(np.arange(len(names)), (splits, 1))
-    order = generator(seed, "halves").permuted(order, axis=1)
+    order = shuffled(np.arange(len(names)), splits, generator(seed, "halves"))
     first = (order < len(names) // 2)[:, member].astype(float)
     found = tv(mean_distribution(answers, first), mean_distribution(answers, 1 - first))
     low, middle, high = np.quantile(found, [ALPHA / 2, 0.5, 1 - ALPHA / 2])

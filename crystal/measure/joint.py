@@ -192,7 +192,7 @@ def joint_null(found: Moves, *, permutations: int = 999, seed: int = 0) -> Null:
         dealt = np.repeat(cosine[:, None], part, axis=1)  # (tasks, draws, contexts)
         for mine in (np.flatnonzero(found.kinds == kind) for kind in np.unique(found.kinds)):
             there = np.flatnonzero(~np.isnan(cosine[mine]).any(0))  # the others stay in their place
-            order = rng.permuted(np.tile(there, (part, 1)), axis=1)
+            order = inf.shuffled(there, part, rng)
             for task in mine:
                 dealt[task][:, there] = cosine[task][order]
         draws.append(np.nanmax(fit(dealt.swapaxes(0, 1), found.weight), axis=-1))

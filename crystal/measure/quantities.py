@@ -47,16 +47,6 @@ def entropy_bits(p: Array) -> Array:
     return -(p * np.log2(np.where(p > 0, p, 1.0))).sum(-1)
 
 
-def effective_options(p: Array) -> Array:
-    """2^H: how many equally likely options would be as uncertain."""
-    return 2 ** entropy_bits(p)
-
-
-def normalised_entropy(p: Array) -> Array:
-    """H(p) / log2(options): 1 for the uniform distribution."""
-    return entropy_bits(p) / np.log2(p.shape[-1])
-
-
 def mse(p: Array, q: Array) -> Array:
     """(1/K) sum (p_k - q_k)^2. Shrinks with K: on large supports read TV and JSD beside it."""
     return ((p - q) ** 2).mean(-1)

@@ -221,8 +221,8 @@ def _liquid(mine: pd.DataFrame, task: str, _: Survey, how: How) -> Numbers:
     held = ph.support(mean, quantile).sum(-1)
     described = {
         "entropy of the mean distribution, bits": ph.entropy_bits(mean),
-        "the same, normalised": ph.normalised_entropy(mean),
-        "effective options of the mean distribution": ph.effective_options(mean),
+        "the same, normalised": ph.entropy_bits(mean) / most_bits(task),
+        "effective options of the mean distribution": 2 ** ph.entropy_bits(mean),
         "options that hold the quantile, of the mean distribution": held,
         "liquidity of these personas, bits": ph.liquidity_bits(base, weights[0]),
     }

@@ -9,8 +9,8 @@ the order of their names wherever chance or a tie could see another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from ..measure import chain
 from ..measure import evidence as ev
 from ..measure import quantities as ph
 from ..measure.chain import NOT_MEASURABLE, POOLED
-from ..measure.claims import QUANTILE, THRESHOLDS, Verdict, finite
+from ..measure.claims import THRESHOLDS, Verdict, finite
 from ..measure.evidence import Count, Evidence, count
 from ..measure.inference import Estimate, student
 from ..present import show, verdicts
@@ -136,16 +136,8 @@ def phases_of(table: Table, ladder: str, task: str, who: Roles) -> chain.Parts:
     return parts
 
 
-def survey(
-    table: Table,
-    ladder: str,
-    *,
-    quantile: float = QUANTILE,
-    seed: int = 0,
-    permutations: int = 999,
-    tick: Callable[[], object] = bool,
-) -> dict[str, list[Verdict]]:
-    """Task -> verdicts of one ladder, as `chain.survey` gives them; tick: PHASES times a task.
+def survey(table: Table, ladder: str, **how: Any) -> dict[str, list[Verdict]]:
+    """Task -> verdicts of one ladder; how: as in `chain.survey`.
 
     Raises: CrystalError if nothing was drawn often enough, too.
     """
@@ -160,7 +152,6 @@ def survey(
         hint = "draw more answers, or judge another ladder: --ladder NAME"
         what = f"no prompt of the ladder {ladder!r:.60} has {drawn}"
         raise CrystalError(what, where=table.path, hint=hint)
-    how = {"quantile": quantile, "seed": seed, "permutations": permutations, "tick": tick}
     options = {task: table.options[task] for task in every if task in table.options}
     found = chain.survey(every, options, **how).verdicts
     shown = [*table.tasks[ladder], POOLED]  # as they stand in the table
@@ -191,6 +182,7 @@ def numbers(table: Table) -> pd.DataFrame:
             p, before = found[stage].distribution.mean(0), stage
             (prompts, options), top = found[stage].distribution.shape, int(p.argmax())
             bits = ev.liquidity(found[stage], np.ones(prompts)) if prompts > 1 else nan
+            entropy = float(ph.entropy_bits(p))
             row = {
                 "ladder": ladder,
                 "task": task,
@@ -198,8 +190,8 @@ def numbers(table: Table) -> pd.DataFrame:
                 "prompts": prompts,
                 "options": options,
                 "mass": float(mine.loc[mine["stage"] == stage, "mass"].mean()),
-                "entropy": float(ph.entropy_bits(p)),
-                "normalised": float(ph.normalised_entropy(p)) if options > 1 else nan,
+                "entropy": entropy,
+                "normalised": entropy / float(np.log2(options)) if options > 1 else nan,
                 "liquidity": float(bits),
                 "from base": float(ph.tv(own, base)),
                 "from previous": float(ph.tv(now, previous)),
@@ -224,8 +216,8 @@ def over_tasks(numbers: pd.DataFrame, column: str) -> pd.DataFrame:
     rows = []
     for (ladder, stage), mine in numbers.groupby(["ladder", "stage"], sort=False):
         values = mine[column].dropna().to_numpy()
-        mean = values.mean() if len(values) else np.nan
-        found = student(values) if len(values) > 1 else Estimate(float(mean), np.nan, np.nan)
+        mean = float(values.mean()) if len(values) else np.nan
+        found = student(values) if len(values) > 1 else Estimate(mean, np.nan, np.nan)
         rows.append((ladder, stage, found.value, found.low, found.high, len(values)))
     return pd.DataFrame(rows, columns=["ladder", "stage", "value", "low", "high", "tasks"])
 
@@ -367,11 +359,10 @@ def load_sides(ours: Found, theirs: Found) -> pd.DataFrame:
     """
     counts = verdicts.load_counts(ours).assign(kind="tasks")
     each = [verdict.replace("-", "_") for verdict in chain.VERDICTS]
-    tasks = counts[["claim", "kind", "ladder", "tasks", *each]]
-    pooled = {ladder: {POOLED: found.get(POOLED, ())} for ladder, found in (ours | theirs).items()}
-    over = verdicts.load_verdicts(pooled).assign(kind="all")
-    over = over.drop(columns="number", errors="ignore").rename(columns={"value": "number"})
+    over = load_pooled(ours | theirs).drop(columns=["ladder", "number"], errors="ignore")
+    over = over.rename(columns={"task": "ladder", "value": "number"}).assign(kind="all")
     columns = ["claim", "kind", "ladder", "verdict", "number", "low", "high"]
+    tasks = counts[["claim", "kind", "ladder", "tasks", *each]]
     frame = pd.concat([tasks, over.reindex(columns=columns)])
     order = {"key": lambda claims: claims.map(list(SAID).index), "kind": "stable"}
     return frame[frame["claim"].isin(SAID)].sort_values("claim", **order).reset_index(drop=True)
