@@ -581,8 +581,8 @@ def test_nulls_in_parts_are_the_nulls_at_once(monkeypatch):
 
     def nulls():
         return [
-            inf.cluster_null(first.distribution, first.clusters, first.block, n=99),
-            inf.swap_null("s", move, first.clusters, n=99),
+            inf.cluster_null(first.distribution, first.clusters, first.block, permutations=99),
+            inf.swap_null("s", move, first.clusters, permutations=99),
         ]
 
     at_once = nulls()

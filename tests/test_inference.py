@@ -171,8 +171,13 @@ def test_too_few_permutations_are_refused_in_a_sentence():
 def test_units_may_have_unequal_numbers_of_prompts():
     rng, units = np.random.default_rng(14), np.repeat([0, 1, 2, 3], [2, 3, 4, 5])
     distributions = rng.dirichlet(np.full(K, 0.3), 4)[units]
-    assert inf.cluster_null(distributions, units, np.zeros(14), n=199).p == 1 / 200
-    assert inf.cluster_null(rng.dirichlet(np.full(K, 0.3), 14), units, np.zeros(14), n=199).p > 0.01
+    assert inf.cluster_null(distributions, units, np.zeros(14), permutations=199).p == 1 / 200
+    assert (
+        inf.cluster_null(
+            rng.dirichlet(np.full(K, 0.3), 14), units, np.zeros(14), permutations=199
+        ).p
+        > 0.01
+    )
 
 
 FALSE_ALARMS = 22  # of 200 tests at 5 %; more would come by chance with probability 2e-4
@@ -182,17 +187,18 @@ def test_personas_that_do_not_matter_are_seldom_taken_to_matter():
     """False alarm: see FALSE_ALARMS."""
     rng = np.random.default_rng(2)
     p = [
-        inf.cluster_null(frame_noise_only(rng), CAST, WORDING, n=199, seed=i).p for i in range(200)
+        inf.cluster_null(frame_noise_only(rng), CAST, WORDING, permutations=199, seed=i).p
+        for i in range(200)
     ]
     assert np.mean(np.array(p) <= inf.ALPHA) <= FALSE_ALARMS / 200
-    assert inf.cluster_null(liquid_base(rng), CAST, WORDING, n=199).p == 1 / 200
+    assert inf.cluster_null(liquid_base(rng), CAST, WORDING, permutations=199).p == 1 / 200
 
 
 def test_a_base_that_heeds_only_the_template_has_no_personas():
     frame = np.random.default_rng(3).dirichlet(np.full(K, 0.5), size=5)
     base = np.tile(frame, (20, 1))  # PROMPTS order: the five templates of each persona
     assert ph.liquidity_bits(base) > 0.5
-    assert inf.cluster_null(base, CAST, WORDING, n=199).p == 1
+    assert inf.cluster_null(base, CAST, WORDING, permutations=199).p == 1
     assert ph.template_floor_bits(base, CAST) == pytest.approx(ph.liquidity_bits(base))
 
 
@@ -235,7 +241,7 @@ def test_tasks_of_the_same_units_are_no_evidence_of_their_own():
     base = liquid_base(rng)
     later = np.maximum(base + rng.normal(0, 0.02, base.shape), 1e-9)
     null = swapped_liquidity(base, later / later.sum(1, keepdims=True), n=199)
-    assert null.paired and inf.cluster_null(base, CAST, WORDING, n=19).paired
+    assert null.paired and inf.cluster_null(base, CAST, WORDING, permutations=19).paired
     assert inf.pooled([null] * 15).p == null.p
     told = inf.against("n", 1.2, rng.permutation(np.linspace(-2, 2, 199)))
     assert (

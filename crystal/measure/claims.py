@@ -1,6 +1,6 @@
 """Every claim: its threshold, statistic and null, and the one rule for verdicts, `judge`.
 
-Thresholds were fixed before a ladder was read.
+Thresholds were fixed before a ladder was read. how: seed and permutations of the null.
 """
 
 from __future__ import annotations
@@ -256,7 +256,7 @@ def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
 # --- liquid
 
 
-def liquid(base: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict:
+def liquid(base: Evidence, *, seed: int = 0, **how: int) -> Verdict:
     """many-distributions: liquidity over log2 K; null: contexts' labels shuffled in a wording."""
     bits = np.log2(base.distribution.shape[1])
     bias = ev.floor_bits(base, inf.generator(seed, "deal"))
@@ -265,7 +265,7 @@ def liquid(base: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict
         return (ev.liquidity(base, w) - bias) / bits
 
     number = inf.estimate(share, base.weights, low=0, high=1, scale="log")
-    null = inf.cluster_null(base.distribution, base.clusters, base.block, n=permutations, seed=seed)
+    null = inf.cluster_null(base.distribution, base.clusters, base.block, seed=seed, **how)
     floor = float(ph.template_floor_bits(base.distribution, base.clusters)) / bits
     return judge("many-distributions", number, null, chance=floor)
 
@@ -273,7 +273,7 @@ def liquid(base: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict
 # --- nucleation
 
 
-def collapse(base: Evidence, sft: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict:
+def collapse(base: Evidence, sft: Evidence, **how: int) -> Verdict:
     """D_sft / D_base, the same prompts in both; null: the liquidity lost with names swapped."""
     number = inf.ratio(lambda w: ev.spread(sft, w), lambda w: ev.spread(base, w), base.weights)
     both = ev.together(base, sft)
@@ -282,15 +282,15 @@ def collapse(base: Evidence, sft: Evidence, *, seed: int = 0, permutations: int 
         return ev.liquidity(both, first) - ev.liquidity(both, second)
 
     name = "the liquidity lost with the checkpoints' names swapped at random"
-    fall = inf.swap_null(name, lost, base.clusters, n=permutations, seed=seed)
+    fall = inf.swap_null(name, lost, base.clusters, **how)
     nothing = "the base gives every prompt the same answer, as far as these prompts tell"
     nothing = f"{nothing}, so nothing can collapse"
     return judge("collapse", number, fall, chance=1.0, nothing=nothing)
 
 
-def one_seed(found: Moves, *, seed: int = 0, permutations: int = 999) -> list[Verdict]:
+def one_seed(found: Moves, **how: int) -> list[Verdict]:
     """one-seed and unmixed, of all tasks together (`crystal.measure.joint`)."""
-    null = joint.joint_null(found, permutations=permutations, seed=seed)
+    null = joint.joint_null(found, **how)
     nothing = "SFT moved no task, as far as can be told"
     one = judge("one-seed", joint.progress(found), null, chance=0.0, nothing=nothing)
     return [one, judge("unmixed", joint.largest_share(found))]
@@ -352,12 +352,12 @@ def options_null(final: Evidence, own: Seed, *, seed: int = 0, permutations: int
     return inf.against("as many options taken at random", observed, draws)
 
 
-def same_options(final: Evidence, own: Seed, *, seed: int = 0, permutations: int = 999) -> Verdict:
+def same_options(final: Evidence, own: Seed, **how: int) -> Verdict:
     """ProbMass of the last stage on the seed's options, over the seed's own mass there."""
     mass = kept_mass(final, own)
     number = inf.estimate(lambda w: ph.ratio(mass(w), own.ceiling), final.weights, low=0)
     number = inf.widened(number, float(number.value * ph.ratio(own.error, own.ceiling)), low=0)
-    null = options_null(final, own, seed=seed, permutations=permutations)
+    null = options_null(final, own, **how)
     chance = float(ph.ratio(null.typical, own.ceiling))
     nothing = "the seed puts nothing on its own options"
     return judge("same-options", number, null, chance=chance, nothing=nothing)

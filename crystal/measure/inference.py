@@ -313,9 +313,11 @@ def pooled(nulls: Sequence[Null], seed: int = 0) -> Null | None:
     return against(f"{varied[0].name}, all tasks together", observed, sum(each))
 
 
-def cluster_null(answers: Array, clusters: Array, block: Array, *, n=999, seed: int = 0) -> Null:
+def cluster_null(
+    answers: Array, clusters: Array, block: Array, *, permutations: int = 999, seed: int = 0
+) -> Null:
     """Does it matter who asks, beyond how? Clusters' labels, (prompts,), are shuffled within each
-    block, n times. The statistic is the liquidity between clusters' means.
+    block. The statistic is the liquidity between clusters' means.
     """
     _, member = np.unique(clusters, return_inverse=True)
     order = np.argsort(member, kind="stable")  # places of the first cluster, of the second, ...
@@ -327,7 +329,7 @@ def cluster_null(answers: Array, clusters: Array, block: Array, *, n=999, seed: 
         return total - sizes @ entropy_bits(means) / len(answers)
 
     rng, draws, blocks = generator(seed, "units"), [], np.unique(block)
-    for part in parts(n, len(answers)):
+    for part in parts(permutations, len(answers)):
         rows = np.empty((part, len(answers)), int)
         for one in blocks:
             inside = np.flatnonzero(block == one)
@@ -338,15 +340,17 @@ def cluster_null(answers: Array, clusters: Array, block: Array, *, n=999, seed: 
     return against(f"the contexts shuffled{where}", observed, np.array(draws), paired=True)
 
 
-def swap_null(name: str, statistic: OfTwo, clusters: Array, *, n: int = 999, seed: int = 0) -> Null:
-    """Did the stage change anything? Checkpoints' names are swapped for random clusters, n times.
+def swap_null(
+    name: str, statistic: OfTwo, clusters: Array, *, permutations: int = 999, seed: int = 0
+) -> Null:
+    """Did the stage change anything? Checkpoints' names are swapped for random clusters.
 
     statistic(first, second): large if so; both weigh the rows of the checkpoints stacked,
     (..., 2 prompts).
     """
     names, member = np.unique(clusters, return_inverse=True)
     rng, found = generator(seed, "swap"), []
-    for part in parts(n + 1, 2 * len(member)):
+    for part in parts(permutations + 1, 2 * len(member)):
         swapped = rng.random((part - (not found), len(names))) < 0.5
         if not found:  # as they are
             swapped = np.vstack([np.zeros(len(names), bool), swapped])

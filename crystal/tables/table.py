@@ -31,8 +31,8 @@ SHARES = ["mass", "answered"]  # columns that say how much of the mass is on the
 NEEDED = (["stage"], ["task"], ["prompt"], ["option"], ["probability", "count"])
 NAMES = (*GROUP, "cluster", "option", "probability", "count", *SHARES)
 ORDER = (*STAGES, "instruct")  # the last one: it is not known how it was reached
-OTHER_STAGES = {"pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr", "final": "rlvr"}
-ALIASES = dict(zip(ORDER, ORDER)) | OTHER_STAGES | {"chat": "instruct", "it": "instruct"}
+ALIASES = {"pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr", "final": "rlvr"}
+ALIASES |= dict(zip(ORDER, ORDER)) | {"chat": "instruct", "it": "instruct"}
 LEAST = 1e-290  # below it, numbers lose their digits
 MOST_DRAWS = 10**8  # of one stage on one task; scipy deals out a hundred times as many, no more
 BEGINS = ", where its group begins"
@@ -104,11 +104,12 @@ def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str =
         return _finished(_common(groups, notes), options, path, notes)
 
 
-def _refuse(frame: pd.DataFrame, wrong, column: str, what: str, hint: str, shown=()) -> None:
+def _refuse(frame: pd.DataFrame, wrong, column: str, what: str, hint: str, shown=None) -> None:
     """Refuse the first row that is wrong; what: {} in it becomes that row's of `shown`."""
     if np.any(wrong):
         first = int(np.argmax(wrong))
-        raise no(what.format(*[*shown][first : first + 1]), hint, column, frame.index[first])
+        what = what if shown is None else what.format(np.asarray(shown)[first])
+        raise no(what, hint, column, frame.index[first])
 
 
 def _values(sheet: pd.DataFrame) -> tuple[str, np.ndarray]:
