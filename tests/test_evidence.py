@@ -199,9 +199,3 @@ def test_intervals_cover_where_context_and_wording_do_alike():
         lead = ev.split_information(crossed(seed, contexts=50))["lead"]
         covered += lead.low <= 0 <= lead.high
     assert covered >= 170
-
-
-@pytest.mark.parametrize("shape", [(2, 2, 3), (5, 1, 3), (5, 3)])
-def test_what_is_not_crossed_is_refused(shape):
-    with pytest.raises(CrystalError, match="not crossed"):
-        ev.split_information(np.full(shape, 1 / 3))

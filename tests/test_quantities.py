@@ -385,18 +385,10 @@ def test_weights_count_prompts():
     )
 
 
-@pytest.mark.parametrize(
-    ("counts", "said"),
-    [
-        ([1, -1, 3], "whole numbers, 0 or more"),
-        ([0.5, 1.5], "whole numbers"),
-        ([1, 0], "one draw or none"),
-        ([], "one draw or none"),
-    ],
-)
-def test_what_are_no_counts_is_said(counts, said):
+@pytest.mark.parametrize("counts", [[1, 0], []])
+def test_too_few_draws_are_refused(counts):
     for estimator in (ph.chao_wang_jost, ph.coverage, ph.richness, ph.collision):
-        with pytest.raises(CrystalError, match=said):
+        with pytest.raises(CrystalError, match="one draw or none"):
             estimator(np.array(counts))
 
 

@@ -248,12 +248,8 @@ def split_information(p: Array) -> dict[str, inf.Estimate]:
     I(context, wording; answer) = I(context; answer) + I(wording; answer | context), `context` and
     `wording`, the floor. Their ceilings differ, so mean Jensen-Shannon divergences stand beside
     them: `contexts_apart`, of one wording and different contexts; `wordings_apart`, of one context;
-    `lead`, the former less the latter. Raises: CrystalError for fewer than three contexts, or one
-    wording.
+    `lead`, the former less the latter.
     """
-    if p.ndim != 3 or p.shape[0] < 3 or p.shape[1] < 2:
-        what = f"distributions of shape {p.shape} are not crossed"
-        raise CrystalError(what, hint="give three contexts or more, each in two wordings or more")
     one, other = np.triu_indices(p.shape[1], 1)
     inside = np.array([ph.liquidity_bits(mine) for mine in p])
     within = ph.jsd_bits(p[:, one], p[:, other]).mean(1)

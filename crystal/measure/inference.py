@@ -68,10 +68,6 @@ class LeftOut:
 
     __array_ufunc__ = None  # numpy leaves `array * w` to this class
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.scale), len(self.member)
-
     def __truediv__(self, column: Array) -> LeftOut:
         return LeftOut(self.member, self.scale / column)
 

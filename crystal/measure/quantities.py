@@ -178,12 +178,9 @@ class Sample(NamedTuple):
 
 
 def sample(counts: Array) -> Sample:
-    """Raises: CrystalError for counts that are negative or broken, or sum to less than 2."""
+    """Raises: CrystalError for counts that sum to less than 2."""
     counts = np.asarray(counts)
     n = counts.sum(-1)
-    if (counts < 0).any() or (counts != np.round(counts)).any():
-        what = "counts must be whole numbers, 0 or more"
-        raise CrystalError(what, hint="pass how often each option was drawn")
     if (n < 2).any():
         what = "one draw or none says nothing about a distribution"
         raise CrystalError(what, hint="draw at least twice")
