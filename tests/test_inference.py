@@ -220,10 +220,10 @@ def test_noise_between_checkpoints_is_seldom_a_difference():
             ]
             for _ in range(2)
         ]
-        p.append(swapped_liquidity(*checkpoints, n=199, seed=i).p)
+        p.append(swapped_liquidity(*checkpoints, permutations=199, seed=i).p)
     assert np.mean(np.array(p) <= inf.ALPHA) <= FALSE_ALARMS / 200
     base = liquid_base(rng)
-    assert swapped_liquidity(base, np.tile(base.mean(0), (100, 1)), n=199).p == 1 / 200
+    assert swapped_liquidity(base, np.tile(base.mean(0), (100, 1)), permutations=199).p == 1 / 200
 
 
 def test_weak_evidence_adds_up_and_constant_nulls_say_nothing():
@@ -240,7 +240,7 @@ def test_tasks_of_the_same_units_are_no_evidence_of_their_own():
     rng = np.random.default_rng(9)
     base = liquid_base(rng)
     later = np.maximum(base + rng.normal(0, 0.02, base.shape), 1e-9)
-    null = swapped_liquidity(base, later / later.sum(1, keepdims=True), n=199)
+    null = swapped_liquidity(base, later / later.sum(1, keepdims=True), permutations=199)
     assert null.paired and inf.cluster_null(base, CAST, WORDING, permutations=19).paired
     assert inf.pooled([null] * 15).p == null.p
     told = inf.against("n", 1.2, rng.permutation(np.linspace(-2, 2, 199)))

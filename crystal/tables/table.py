@@ -175,11 +175,12 @@ def _about(what: str, those: Sequence[str]) -> list[str]:
 def _named(sheet: pd.DataFrame) -> pd.DataFrame:
     """Columns of names, indexed by row number; only options and clusters may be nan, empty."""
     rows = pd.DataFrame({"cluster": np.nan}, index=sheet.index)
-    for column in sheet.columns.intersection([*GROUP, "cluster", "option"]):
-        rows[column] = sheets.words(sheet, column)
-    hint = "fill it in, or remove the row"
     for column in GROUP:
-        _refuse(rows, rows[column].isna(), column, f"the {column} is empty", hint)
+        rows[column] = sheets.words(sheet, column)
+        what, hint = f"the {column} is empty", "fill it in, or remove the row"
+        _refuse(rows, rows[column].isna(), column, what, hint)
+    for column in sheet.columns.intersection(["cluster", "option"]):
+        rows[column] = sheets.words(sheet, column)
     for task in rows["task"].cat.categories:
         sheets.check_task(task, "column task")
     return rows
