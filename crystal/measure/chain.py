@@ -20,7 +20,7 @@ from . import inference as inf
 from . import quantities as ph
 from .claims import QUANTILE, Seed, Verdict, adjust, holm, judge
 from .evidence import Count, Evidence
-from .inference import ALPHA, FEWEST, NOTHING, Estimate, Null
+from .inference import ALPHA, FEWEST, Null
 from .joint import Account, Moves
 from .quantities import Array
 
@@ -255,7 +255,7 @@ def pooled_liquid(run: _Run, given: Given) -> Verdict | None:
     if not (parts := several({task: given[task] for task in nulls})):
         return None
     bits = np.log2([base.distribution.shape[1] for (base,) in parts])
-    number = _mean(_each(ev.liquidity, parts, 0) / bits, 0, 1)
+    number = inf.student(_each(ev.liquidity, parts, 0) / bits, low=0, high=1)
     null = inf.pooled(list(nulls.values()), run.how["seed"])
     return _counted(judge("many-distributions", number, null), parts)
 
@@ -293,9 +293,9 @@ def pooled_options(run: _Run, given: Given) -> Verdict | None:
     null = inf.pooled(nulls, run.how["seed"])
     if null is None or len(asked) < 2:
         return None
-    kept = zip(asked, nulls)
-    share = [float(ph.ratio(null.observed, run.own[task].ceiling)) for task, null in kept]
-    return _counted(judge("same-options", _mean(share, 0), null), asked)
+    kept, ceiling = [null.observed for null in nulls], [run.own[task].ceiling for task in asked]
+    number = inf.student(ph.ratio(np.array(kept), np.array(ceiling)), low=0)
+    return _counted(judge("same-options", number, null), asked)
 
 
 def pooled_promoted(run: _Run, given: Given) -> Verdict | None:
@@ -303,18 +303,14 @@ def pooled_promoted(run: _Run, given: Given) -> Verdict | None:
     parts = [three for three in several(given) if claims.splits(three[0], 1)]
     if len(parts) < 2:
         return None
-    gained = [claims.promoted(sft, final).here for _, sft, final in parts]
-    return _counted(judge("little-promoted", _mean(gained)), parts)
+    gained = np.array([claims.promoted(sft, final).here for _, sft, final in parts])
+    return _counted(judge("little-promoted", inf.student(gained)), parts)
 
 
 def _each(statistic: Callable, parts: Sequence[Sequence[Evidence]], stage: int) -> Array:
     """One number a task."""
     given = [found[stage] for found in parts]
     return np.array([float(statistic(one, np.ones(len(one.distribution)))) for one in given])
-
-
-def _mean(values: Sequence[float], low: float = -np.inf, high: float = np.inf) -> Estimate:
-    return inf.student(np.asarray(values), low=low, high=high) if len(values) > 1 else NOTHING
 
 
 def _counted(verdict: Verdict, parts: Sequence) -> Verdict:
@@ -324,7 +320,7 @@ def _counted(verdict: Verdict, parts: Sequence) -> Verdict:
 # --- the steps
 
 
-def _by_chance_on_options(run: _Run, task: str, *three: Evidence) -> float:
+def _least_on_options(run: _Run, task: str, *three: Evidence) -> float:
     if task not in run.own:
         return 1.0
     mask = run.own[task].mask
@@ -360,7 +356,7 @@ STEPS = {  # but of the claims about all tasks at once
         SETTLING,
         lambda run, task, base, sft, final: claims.same_options(final, run.own[task], **run.how),
         pooled_options,
-        _by_chance_on_options,
+        _least_on_options,
     ),
     "little-promoted": Step(
         SETTLING,
