@@ -557,7 +557,7 @@ def test_weights_never_written_out_give_the_same_numbers(draws, monkeypatch):
     whole = inf.leave_one_out(first.clusters)
     monkeypatch.setattr(inf, "DENSE", 0)
     lean = inf.leave_one_out(first.clusters)
-    assert isinstance(lean, inf.LeftOut) and lean.shape == whole.shape
+    assert isinstance(lean, inf.LeftOut)
     assert np.array_equal(lean @ np.eye(40), whole)
     for statistic in statistics:
         assert np.allclose(statistic(lean), statistic(whole), rtol=1e-10, atol=1e-14)
