@@ -61,7 +61,8 @@ class Count:
         return f"{self.answered} of {self.asked} prompts answered (median mass {median})"
 
     @property
-    def why(self) -> str:  # there is no number
+    def why(self) -> str:
+        """Why there is no number."""
         return f"not measurable: {self.answered} of {self.asked} prompts answered"
 
 

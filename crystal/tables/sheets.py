@@ -116,12 +116,14 @@ def stage_names(text: str) -> dict[str, str]:
 
 
 def check_size(size: int, most: int = LARGEST) -> None:
+    """Refuse more than `most` bytes."""
     if not 0 <= size <= most:
         hint = "split it into smaller files, or look at what it holds"
         raise no(f"it unpacks to more than {most >> 20} MiB", hint)
 
 
 def check_columns(columns: int, rows: int) -> None:
+    """Refuse more than COLUMNS, or than CELLS."""
     if columns > COLUMNS or columns * rows > CELLS:
         most = f"{COLUMNS} columns" if columns > COLUMNS else f"{CELLS} cells"
         hint = "write the columns that are needed, one answer a row"
@@ -342,6 +344,7 @@ def words(sheet: pd.DataFrame, column: str) -> pd.Categorical:
 
 
 def refuse_two_values(rows: pd.DataFrame, column: str, key: list[str]) -> None:
+    """Refuse two values of a column under one key."""
     other = ~rows.duplicated([*key, column]) & rows.duplicated(key)
     if other.any():
         second = other.idxmax()
