@@ -16,7 +16,7 @@ from crystal.measure import quantities as ph
 from crystal.measure.claims import holm
 
 K = 10
-CAST = inf.PERSONA  # twenty, in five wordings each
+CAST = np.repeat(np.arange(20), 5)  # twenty, in five wordings each
 WORDING = np.tile(np.arange(5), 20)
 
 

@@ -12,12 +12,10 @@ from math import inf
 
 import numpy as np
 
-from ..ask.prompts import PROMPTS
 from ..errors import CrystalError
 from .quantities import TINY, Array, entropy_bits, mean_distribution, tv
 from .quantities import ratio as quotient
 
-PERSONA = np.array([prompt.persona for prompt in PROMPTS])  # of the book's prompts, in order
 ALPHA = 0.05  # of every test, and 1 - coverage of every interval
 FEWEST = 19  # permutations: the least p-value is 1/(n+1)
 BLOCK = 2**22  # numbers held at once of what is shuffled

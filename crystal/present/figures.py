@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..ask.prompts import PROMPTS
 from ..ask.tasks import TASKS
 from ..measure import claims
 from ..measure import inference as inf
@@ -159,7 +160,7 @@ def load_distributions(
         order = np.argsort(-seed.distribution, kind="stable")
         order = np.append(order, [len(names) - 2, len(names) - 1])
         inside = np.append(seed.mask, [False, False])[order]
-        rows = inf.PERSONA.astype(str) == seeds[ladder]
+        rows = [str(prompt.persona) == seeds[ladder] for prompt in PROMPTS]
         means = {"seed": given(mine, "base", task)[rows].mean(0)}
         for checkpoint in checkpoints:
             one = compared(mine, task, checkpoint)
