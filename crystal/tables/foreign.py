@@ -1,6 +1,7 @@
 """Logs of other tools, answer by answer: lm-evaluation-harness, inspect_ai, OpenAI, replies.
 
-None of the tools need be installed. What cannot be read is said of its line or sample.
+None of the tools need be installed. A reader gives every record's place in the file, and the
+answers in it, which are read as they are asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .. import texts
 from ..ask.tasks import TASKS, Task, own_task
-from ..errors import known, placed
+from ..errors import known
 from . import sheets
 from .sheets import json_lines, no, parsed, rows, some
 
@@ -24,7 +25,6 @@ AGAIN = "run lm_eval again with --log_samples"
 
 
 class Answer(NamedTuple):
-    where: str  # line, row or sample of its file
     prompt: str
     text: str | None = None  # as the tool kept it, unfiltered; None: a refusal, no content
     score: float | None = None  # log-likelihood of the option `text`, nats; None: a reply
@@ -36,6 +36,9 @@ class Answer(NamedTuple):
     failed: str | None = None  # why there is no reply; such a line is not an answer
     cut: bool = False  # at the limit of tokens
     decoding: tuple[tuple[str, str], ...] = ()  # names and values, as logged
+
+
+Records = Iterator[tuple[str, Iterator[Answer]]]  # place in the file, answers
 
 
 class Asked(NamedTuple):
@@ -147,16 +150,17 @@ def each_reply(
         yield here._replace(text=text, identity=run and f"{run} {index}", cut=cut)
 
 
-def logged(path: Path) -> Iterator[tuple[int, dict]]:
-    """Number and object of every line of a log."""
+def logged(path: Path) -> Iterator[tuple[str, dict]]:
+    """Place and object of every line of a log."""
     with open(path, "rb") as file:
-        yield from json_lines(file, path)
+        for number, row in json_lines(file, path):
+            yield f"line {number}", row
 
 
 # -- the formats
 
 
-def lm_eval(path: Path, asked: Asked) -> Iterator[Answer]:
+def lm_eval(path: Path, asked: Asked) -> Records:
     """Per-sample log of lm-evaluation-harness (`--log_samples`), a document a line; as of 0.4.13.
 
     Replies before any filter, or the scores of options, but those given no context. A document
@@ -166,27 +170,26 @@ def lm_eval(path: Path, asked: Asked) -> Iterator[Answer]:
     match = re.fullmatch(r"samples_(.+)_\d{4}-\d\d-\d\dT.*", path.stem)
     task = texts.whole(match[1]) if match else None
     seen: dict[tuple[str, str], None] = {}
-    for number, row in logged(path):
-        with placed(where := f"line {number}"):
-            key = (texts.short(str(row.get("filter"))), named(row, "doc_id"))
-            if key in seen:
-                raise no(f"document {key[1]} is there twice", "import the file of one run")
-            seen[key] = None
-            if key[0] != next(iter(seen))[0]:
-                continue
-            fields = {**row, **as_dict(row.get("doc")), "doc_id": row["doc_id"]}
-            here = Answer(where, task=task, **asked.names(fields, "doc_id"))
-            yield from _lm_eval_answers(row, here)
+    for where, row in logged(path):
+        yield where, _lm_eval(row, task, asked, seen)
 
 
-def _lm_eval_answers(row: Mapping, here: Answer) -> Iterator[Answer]:
-    asked, resps = row.get("arguments"), row.get("resps")
-    if isinstance(asked, dict) and all(isinstance(one, dict) for one in asked.values()):
-        asked = [list(one.values()) for one in asked.values()]  # before 0.4.3: lists
-    sound = isinstance(asked, list) and isinstance(resps, list) and len(asked) == len(resps)
-    if not (sound and all(isinstance(one, list) for one in (*asked, *resps))):
+def _lm_eval(row: dict, task: str | None, asked: Asked, seen: dict) -> Iterator[Answer]:
+    key = (texts.short(str(row.get("filter"))), named(row, "doc_id"))
+    if key in seen:
+        raise no(f"document {key[1]} is there twice", "import the file of one run")
+    seen[key] = None
+    if key[0] != next(iter(seen))[0]:
+        return
+    fields = {**row, **as_dict(row.get("doc")), "doc_id": row["doc_id"]}
+    here = Answer(task=task, **asked.names(fields, "doc_id"))
+    requests, resps = row.get("arguments"), row.get("resps")
+    if isinstance(requests, dict) and all(isinstance(one, dict) for one in requests.values()):
+        requests = [list(one.values()) for one in requests.values()]  # before 0.4.3: lists
+    sound = isinstance(requests, list) and isinstance(resps, list) and len(requests) == len(resps)
+    if not (sound and all(isinstance(one, list) for one in (*requests, *resps))):
         raise no("arguments and resps are not those of a sample", AGAIN)
-    for arguments, replies in zip(asked, resps):
+    for arguments, replies in zip(requests, resps):
         if len(arguments) < 2:
             what = "loglikelihood_rolling scores whole texts, neither a reply nor an option"
             raise no(what, "make the task generate_until or multiple_choice")
@@ -203,7 +206,7 @@ def _lm_eval_answers(row: Mapping, here: Answer) -> Iterator[Answer]:
             yield here._replace(text=reply_text(arguments[1]), score=found)
 
 
-def inspect(path: Path, asked: Asked) -> Iterator[Answer]:
+def inspect(path: Path, asked: Asked) -> Records:
     """Log of inspect_ai in JSON: all choices of every sample's output; as of 0.3.285.
 
     A prompt is a sample's id (epochs are repeats), or the field `prompt_from` of its metadata. The
@@ -222,15 +225,19 @@ def inspect(path: Path, asked: Asked) -> Iterator[Answer]:
     task = named(spec, "task").rpartition("/")[2] if spec.get("task") else None
     for sample in samples:
         number, epoch = (texts.shown(sample.get(name)) for name in ("id", "epoch"))
-        with placed(where := f"sample {number} epoch {epoch}"):
-            fields = {**part(sample, "metadata"), "id": sample.get("id")}
-            here = Answer(where, task=task, decoding=decoding, **asked.names(fields, "id"))
-            own = f"{spec.get('eval_id')} {fields['id']} {sample.get('epoch')}"
-            error = sample.get("error") or (sample.get("invalidation") and "declared invalid")
-            choices = [] if error else objects(part(sample, "output"), "choices")
-            found = _inspect_texts(sample, choices)
-            error = error or (None if choices else "no output")
-            yield from each_reply(here, sample.get("uuid") or own, error, found)
+        here = Answer("", task=task, decoding=decoding)
+        answers = _inspect(sample, here, asked, spec.get("eval_id"))
+        yield f"sample {number} epoch {epoch}", answers
+
+
+def _inspect(sample: dict, here: Answer, asked: Asked, run: object) -> Iterator[Answer]:
+    fields = {**part(sample, "metadata"), "id": sample.get("id")}
+    here = here._replace(**asked.names(fields, "id"))
+    own = sample.get("uuid") or f"{run} {fields['id']} {sample.get('epoch')}"
+    error = sample.get("error") or (sample.get("invalidation") and "declared invalid")
+    choices = [] if error else objects(part(sample, "output"), "choices")
+    error = error or (None if choices else "no output")
+    yield from each_reply(here, own, error, _inspect_texts(sample, choices))
 
 
 def _inspect_texts(sample: dict, choices: list[dict]) -> Iterator[tuple[str | None, bool]]:
@@ -242,24 +249,27 @@ def _inspect_texts(sample: dict, choices: list[dict]) -> Iterator[tuple[str | No
         yield reply_text(content), choice.get("stop_reason") in ("max_tokens", "model_length")
 
 
-def openai_batch(path: Path, asked: Asked) -> Iterator[Answer]:
+def openai_batch(path: Path, asked: Asked) -> Records:
     """Output of an OpenAI batch, or a server's like it: chat, plain completions or responses.
 
     A prompt is a custom_id, or what the group of the regular expression `prompt_from` takes of it.
     """
+    for where, row in logged(path):
+        yield where, _openai(row, asked)
+
+
+def _openai(row: dict, asked: Asked) -> Iterator[Answer]:
+    custom = named(row, "custom_id")
     patterns = {"prompt": asked.prompt_from, "cluster": asked.cluster_from}
-    for number, row in logged(path):
-        with placed(where := f"line {number}"):
-            custom = named(row, "custom_id")
-            taken = {name: _group(one, custom) for name, one in patterns.items() if one}
-            here = Answer(where, **{"prompt": custom} | taken)
-            response = part(row, "response")
-            status = response.get("status_code") if response else "no response"
-            error = row.get("error") or as_dict(response.get("body")).get("error")
-            error = error or (None if status == 200 else status)
-            run = f"{row['id']} {custom}" if row.get("id") else None
-            body = {} if error else part(response, "body")
-            yield from each_reply(here, run, error, _openai_texts(body))
+    taken = {name: _group(one, custom) for name, one in patterns.items() if one}
+    here = Answer(**{"prompt": custom} | taken)
+    response = part(row, "response")
+    status = response.get("status_code") if response else "no response"
+    error = row.get("error") or as_dict(response.get("body")).get("error")
+    error = error or (None if status == 200 else status)
+    run = f"{row['id']} {custom}" if row.get("id") else None
+    body = {} if error else part(response, "body")
+    yield from each_reply(here, run, error, _openai_texts(body))
 
 
 def _openai_texts(body: Mapping) -> Iterator[tuple[str | None, bool]]:
@@ -287,21 +297,23 @@ def _group(pattern: str, custom: str) -> str:
     raise no(f"{what}: {wrong}", ONE_GROUP)
 
 
-def replies(path: Path, asked: Asked) -> Iterator[Answer]:
+def replies(path: Path, asked: Asked) -> Records:
     """A table, a reply a row: reply, prompt (or `prompt_from`); cluster, ladder, stage, task."""
+    for number, row in rows(path):
+        yield f"row {number}", _reply(row, asked)
+
+
+def _reply(row: dict, asked: Asked) -> Iterator[Answer]:
     own = {name: name for name in ("ladder", "stage", "task")}
     if not asked.cluster_from:
         own |= {"unit": "cluster", "cluster": "cluster"}  # unit: as once called
-    for number, row in rows(path):
-        with placed(where := f"row {number}"):
-            if "reply" not in row:
-                hint = "name the column of replies reply"
-                raise no(f"no reply among {some(row, 12)}", hint)
-            here = {name: named(row, column) for column, name in own.items() if column in row}
-            names = {name: x for name, x in asked.names(row, "prompt").items() if x is not None}
-            yield Answer(where, text=reply_text(row["reply"]), **here | names)
+    if "reply" not in row:
+        raise no(f"no reply among {some(row, 12)}", "name the column of replies reply")
+    here = {name: named(row, column) for column, name in own.items() if column in row}
+    names = {name: x for name, x in asked.names(row, "prompt").items() if x is not None}
+    yield Answer(text=reply_text(row["reply"]), **here | names)
 
 
-READERS: dict[str, Callable[[Path, Asked], Iterator[Answer]]] = {
+READERS: dict[str, Callable[[Path, Asked], Records]] = {
     "lm-eval": lm_eval, "inspect": inspect, "openai-batch": openai_batch, "replies": replies,
 }  # fmt: skip

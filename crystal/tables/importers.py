@@ -178,9 +178,10 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
     for path in paths:
         with inside(path):
             try:
-                for answer in reader(path, asked):
-                    with placed(answer.where):
-                        found.add(answer, asked, f"{path}, {answer.where}")
+                for where, answers in reader(path, asked):
+                    with placed(where):
+                        for answer in answers:
+                            found.add(answer, asked, f"{path}, {where}")
             except OSError as error:
                 what = f"cannot be read: {error.strerror or error}"
                 raise no(what, "name a file that is there") from error
