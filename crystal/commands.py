@@ -287,16 +287,15 @@ def import_(
     format: str, files: list[str], out: str, append: bool, options: str | None, **names: str | None
 ) -> None:
     """turn logs of other tools, or a file of replies, into a table of counts"""
-    from .tables.foreign import Named
-    from .tables.importers import Asked, check_out, save, tally
+    from .tables.foreign import Asked
+    from .tables.importers import check_out, save, tally
     from .tables.sheets import given
 
     check_out(Path(out), append)
     for name, text in names.items():
         names[name] = text and given(text, f"--{name.replace('_', '-')}")
-    named = Named(names.pop("prompt_from"), names.pop("cluster_from"))
     own = tuple(given(option, "--options") for option in options.split(",")) if options else ()
-    found = tally(format, list(map(Path, files)), Asked(**names, options=own, named=named))
+    found = tally(format, list(map(Path, files)), Asked(**names, options=own))
     table = found.table()
     rows = save(table, Path(out), append)
     more = f", {rows} in all" if rows > len(table) else ""

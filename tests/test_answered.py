@@ -393,7 +393,7 @@ def test_counts_take_the_column_and_an_empty_cell_means_what_else_is_known(tmp_p
     )
     read = read_table(tmp_path / "t.csv")
     assert set(read.frame["prompt"]) == {"p2", "p3"} and len(read.asked) == 8
-    assert survey.answered_by(read, "t", "t", ["base", "sft"]).answered == 2
+    assert survey.compared(read, "t", "t", ["base", "sft"])[0].answered == 2
 
 
 @pytest.mark.parametrize(

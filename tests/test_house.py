@@ -143,7 +143,7 @@ def test_measures_can_be_tried_without_models_or_files():
         if place(name) == "measure"
         for other in others
     }
-    assert rooms <= {"measure", "ask", *BELOW}
+    assert rooms <= {"measure", *BELOW}
 
 
 def test_the_readme_says_which_rooms_import_which():

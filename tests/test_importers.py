@@ -20,8 +20,8 @@ from crystal.ask.tasks import TASKS, read
 from crystal.cli import main
 from crystal.errors import CrystalError
 from crystal.tables import importers, sheets
-from crystal.tables.foreign import Named
-from crystal.tables.importers import Asked, save, tally
+from crystal.tables.foreign import Asked
+from crystal.tables.importers import save, tally
 
 FORMATS = Path(__file__).parent / "formats"
 DIGIT = TASKS["digit"]
@@ -47,7 +47,7 @@ def directly(replies: list[str | None], task=DIGIT) -> dict[str, int]:
 
 def counted(format: str, *paths: Path, prompt: str | None = None, **more) -> dict[str, dict]:
     """Prompt -> option -> count or probability."""
-    asked = Asked(**{"ladder": "toy", "stage": "base", "named": Named(prompt)} | more)
+    asked = Asked(**{"ladder": "toy", "stage": "base", "prompt_from": prompt} | more)
     table = tally(format, paths, asked).table()
     return {
         name: dict(zip(rows["option"], rows.iloc[:, -1], strict=True))

@@ -16,7 +16,7 @@ from crystal.measure import quantities as ph
 from crystal.measure.claims import holm
 
 K = 10
-CAST = inf.PERSONA  # twenty, in five wordings each
+CAST = np.repeat(np.arange(20), 5)  # twenty, in five wordings each
 WORDING = np.tile(np.arange(5), 20)
 
 
@@ -171,8 +171,13 @@ def test_too_few_permutations_are_refused_in_a_sentence():
 def test_units_may_have_unequal_numbers_of_prompts():
     rng, units = np.random.default_rng(14), np.repeat([0, 1, 2, 3], [2, 3, 4, 5])
     distributions = rng.dirichlet(np.full(K, 0.3), 4)[units]
-    assert inf.cluster_null(distributions, units, np.zeros(14), n=199).p == 1 / 200
-    assert inf.cluster_null(rng.dirichlet(np.full(K, 0.3), 14), units, np.zeros(14), n=199).p > 0.01
+    assert inf.cluster_null(distributions, units, np.zeros(14), permutations=199).p == 1 / 200
+    assert (
+        inf.cluster_null(
+            rng.dirichlet(np.full(K, 0.3), 14), units, np.zeros(14), permutations=199
+        ).p
+        > 0.01
+    )
 
 
 FALSE_ALARMS = 22  # of 200 tests at 5 %; more would come by chance with probability 2e-4
@@ -182,17 +187,18 @@ def test_personas_that_do_not_matter_are_seldom_taken_to_matter():
     """False alarm: see FALSE_ALARMS."""
     rng = np.random.default_rng(2)
     p = [
-        inf.cluster_null(frame_noise_only(rng), CAST, WORDING, n=199, seed=i).p for i in range(200)
+        inf.cluster_null(frame_noise_only(rng), CAST, WORDING, permutations=199, seed=i).p
+        for i in range(200)
     ]
     assert np.mean(np.array(p) <= inf.ALPHA) <= FALSE_ALARMS / 200
-    assert inf.cluster_null(liquid_base(rng), CAST, WORDING, n=199).p == 1 / 200
+    assert inf.cluster_null(liquid_base(rng), CAST, WORDING, permutations=199).p == 1 / 200
 
 
 def test_a_base_that_heeds_only_the_template_has_no_personas():
     frame = np.random.default_rng(3).dirichlet(np.full(K, 0.5), size=5)
     base = np.tile(frame, (20, 1))  # PROMPTS order: the five templates of each persona
     assert ph.liquidity_bits(base) > 0.5
-    assert inf.cluster_null(base, CAST, WORDING, n=199).p == 1
+    assert inf.cluster_null(base, CAST, WORDING, permutations=199).p == 1
     assert ph.template_floor_bits(base, CAST) == pytest.approx(ph.liquidity_bits(base))
 
 
@@ -214,10 +220,10 @@ def test_noise_between_checkpoints_is_seldom_a_difference():
             ]
             for _ in range(2)
         ]
-        p.append(swapped_liquidity(*checkpoints, n=199, seed=i).p)
+        p.append(swapped_liquidity(*checkpoints, permutations=199, seed=i).p)
     assert np.mean(np.array(p) <= inf.ALPHA) <= FALSE_ALARMS / 200
     base = liquid_base(rng)
-    assert swapped_liquidity(base, np.tile(base.mean(0), (100, 1)), n=199).p == 1 / 200
+    assert swapped_liquidity(base, np.tile(base.mean(0), (100, 1)), permutations=199).p == 1 / 200
 
 
 def test_weak_evidence_adds_up_and_constant_nulls_say_nothing():
@@ -234,8 +240,8 @@ def test_tasks_of_the_same_units_are_no_evidence_of_their_own():
     rng = np.random.default_rng(9)
     base = liquid_base(rng)
     later = np.maximum(base + rng.normal(0, 0.02, base.shape), 1e-9)
-    null = swapped_liquidity(base, later / later.sum(1, keepdims=True), n=199)
-    assert null.paired and inf.cluster_null(base, CAST, WORDING, n=19).paired
+    null = swapped_liquidity(base, later / later.sum(1, keepdims=True), permutations=199)
+    assert null.paired and inf.cluster_null(base, CAST, WORDING, permutations=19).paired
     assert inf.pooled([null] * 15).p == null.p
     told = inf.against("n", 1.2, rng.permutation(np.linspace(-2, 2, 199)))
     assert (
@@ -247,15 +253,13 @@ def test_tasks_of_the_same_units_are_no_evidence_of_their_own():
 
 def test_split_half_floor():
     same = np.tile(np.random.default_rng(8).dirichlet(np.ones(K)), (100, 1))
-    assert inf.split_half_floor(same, ph.tv, clusters=CAST, splits=20) == pytest.approx(
-        np.zeros(20), abs=1e-12
-    )
+    floor = inf.split_half_floor(same, CAST, splits=20)
+    assert (floor.value, floor.low, floor.high) == pytest.approx((0, 0, 0), abs=1e-12)
     half = np.where((CAST < 10)[:, None], [1.0, 0.0], [0.0, 1.0])
-    floor = inf.split_half_floor(half, ph.tv, clusters=CAST, splits=500)
-    # ten of twenty drawn, j of the first kind: TV = |2j - 10| / 10; mean 0.1719, sd of one 0.152
-    assert floor.mean() == pytest.approx(
-        0.1719, abs=0.027
-    )  # four standard errors: false alarm 6e-5
+    floor = inf.split_half_floor(half, CAST, splits=500)
+    # ten of twenty drawn, j of the first kind: TV = |2j - 10| / 10, 0 with probability .34, at most
+    # .2 with .82, at most .4 with .977
+    assert (floor.value, floor.low) == pytest.approx((0.2, 0)) and 0.4 <= floor.high < 0.7
 
 
 # --- many tests

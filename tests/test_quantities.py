@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -38,8 +38,7 @@ distributions = tables(rows=st.just(2)).map(tuple)
 def test_entropy_of_known_distributions():
     assert ph.entropy_bits(np.array([0.5, 0.25, 0.25])) == 1.5
     assert ph.entropy_bits(np.array([1.0, 0.0])) == 0
-    assert ph.effective_options(np.full(10, 0.1)) == pytest.approx(10)
-    assert ph.normalised_entropy(np.full(6, 1 / 6)) == pytest.approx(1)
+    assert ph.entropy_bits(np.full(8, 1 / 8)) == pytest.approx(3)
 
 
 @quick
@@ -160,7 +159,6 @@ def test_ratios_without_a_denominator():
 def test_seed_is_the_nearest_prompt(answers):
     base, target = answers[1:], answers[0]
     brute = np.array([ph.mse(row, target) for row in base])
-    assert ph.distances(base, target) == pytest.approx(brute, abs=1e-12)
     if brute.mean() > ph.TINY:
         assert ph.mse_ratio_seed(base, target) == pytest.approx(
             brute.min() / brute.mean(), abs=1e-9
@@ -201,11 +199,10 @@ def test_redistribution(pair):
     assert ph.lower_half(p).sum() == len(p) // 2
     assert p[ph.lower_half(p)].max() <= p[~ph.lower_half(p)].min()
     ranks = pd.DataFrame([p, q]).rank(axis=1).to_numpy()
-    moved = ph.redistribution(p, q)
     if np.ptp(ranks, axis=1).all():
-        assert moved.spearman == pytest.approx(np.corrcoef(ranks)[0, 1], abs=1e-9)
+        assert ph.spearman(p, q) == pytest.approx(np.corrcoef(ranks)[0, 1], abs=1e-9)
     else:
-        assert np.isnan(moved.spearman)  # all options tied: there is no order to keep
+        assert np.isnan(ph.spearman(p, q))  # all options tied: there is no order to keep
 
 
 # --- counts
@@ -229,6 +226,11 @@ def near(values: np.ndarray, truth: float | np.ndarray, slack: float = 0.0) -> b
     return abs(error.mean()) <= slack + SIGMAS * error.std(ddof=1) / math.sqrt(len(error)) + 1e-12
 
 
+def plug_in(counts: np.ndarray) -> np.ndarray:
+    """Entropy of the observed shares."""
+    return ph.entropy_bits(ph.even(counts))
+
+
 SHAPES = pytest.mark.parametrize("shape", ["uniform", "zipf", "geometric"])
 SIZES = pytest.mark.parametrize("k", [10, 100, 1000, 10_000])
 DRAWS = pytest.mark.parametrize("n", [50, 500, 10_000])
@@ -238,11 +240,8 @@ DRAWS = pytest.mark.parametrize("n", [50, 500, 10_000])
 @SIZES
 @DRAWS
 def test_what_is_called_unbiased_is(shape, k, n):
-    p, q = distribution(shape, k), distribution("zipf", k)[::-1]
-    rng = np.random.default_rng([k, n, len(shape)])
-    first, second = rng.multinomial(n, p, size=REPEATS), rng.multinomial(2 * n, q, size=REPEATS)
-    assert near(ph.collision(first), (p**2).sum())
-    assert near(ph.cross_collision(first, second), (p * q).sum())
+    p, rng = distribution(shape, k), np.random.default_rng([k, n, len(shape)])
+    assert near(ph.collision(rng.multinomial(n, p, size=REPEATS)), (p**2).sum())
 
 
 @SHAPES
@@ -264,7 +263,7 @@ def test_entropy_by_coverage_beats_the_plug_in(shape, k, n):
     truth = float(ph.entropy_bits(p))
     counts = np.random.default_rng([k, n, 2]).multinomial(n, p, size=REPEATS)
     plain, better = (
-        float(estimator(counts).mean()) - truth for estimator in (ph.plug_in, ph.chao_wang_jost)
+        float(estimator(counts).mean()) - truth for estimator in (plug_in, ph.chao_wang_jost)
     )
     spread = SIGMAS * ph.chao_wang_jost(counts).std() / math.sqrt(REPEATS)
     assert plain <= spread and abs(better) <= abs(plain) + spread
@@ -323,46 +322,23 @@ def test_the_tail_is_its_series(n, z):
 def test_order_and_zeros_do_not_matter_and_bounds_hold(data, counts):
     counts = np.array(counts)
     other = np.array(data.draw(st.permutations([*counts.tolist(), 0, 0])))
-    for estimator in (ph.plug_in, ph.chao_wang_jost, ph.coverage, ph.richness, ph.collision):
+    for estimator in (plug_in, ph.chao_wang_jost, ph.coverage, ph.richness, ph.collision):
         assert estimator(other) == pytest.approx(estimator(counts), rel=1e-12, abs=1e-12)
         assert estimator(np.stack([other, other])).shape == (2,)
     assert 0 <= ph.coverage(counts) <= 1
     assert ph.richness(counts) >= len(counts) and 0 <= ph.collision(counts) <= 1
     assert (
-        -1e-12 <= ph.plug_in(counts) <= math.log2(len(counts)) + 1e-12
+        -1e-12 <= plug_in(counts) <= math.log2(len(counts)) + 1e-12
         and ph.chao_wang_jost(counts) >= -1e-12
     )
 
 
-@given(
-    first=st.lists(st.integers(0, 9), min_size=4, max_size=4),
-    second=st.lists(st.integers(0, 9), min_size=4, max_size=4),
-)
-def test_the_overlap_of_two_samples_has_no_order(first, second):
-    first, second = np.array(first), np.array(second)
-    assume(first.sum() > 1 and second.sum() > 1)
-    assert ph.overlap(first, second) == pytest.approx(ph.overlap(second, first), nan_ok=True)
-
-
 def test_overlap_of_known_distributions():
     p, q = np.array([0.5, 0.5, 0.0, 0.0]), np.array([0.0, 0.0, 0.5, 0.5])
-    assert ph.distributions_overlap(p, p) == 1 and ph.distributions_overlap(p, q) == 0
-    assert 1 - ph.distributions_overlap(p, p[[0, 2, 1, 3]]) == pytest.approx(
+    assert ph.overlap(p, p) == 1 and ph.overlap(p, q) == 0
+    assert 1 - ph.overlap(p, p[[0, 2, 1, 3]]) == pytest.approx(
         4 * ph.mse(p, p[[0, 2, 1, 3]]) / ((p**2).sum() * 2)
     )
-
-
-@SHAPES
-@pytest.mark.parametrize("k", [100, 10_000])
-def test_overlap_needs_more_draws_than_the_root_of_the_options(shape, k):
-    """One distribution sampled twice: the overlap is 1, the plug-in TV far from 0. False alarm as
-    above.
-    """
-    n, p = 20 * math.isqrt(k), distribution(shape, k)
-    rng = np.random.default_rng([k, 4])
-    first, second = rng.multinomial(n, p, size=REPEATS), rng.multinomial(n, p, size=REPEATS)
-    assert near(ph.overlap(first, second), 1.0, slack=0.02)
-    assert ph.tv(first / n, second / n).mean() > (0.12 if k == 100 else 0.2)
 
 
 # -- many prompts
@@ -409,18 +385,10 @@ def test_weights_count_prompts():
     )
 
 
-@pytest.mark.parametrize(
-    ("counts", "said"),
-    [
-        ([1, -1, 3], "whole numbers, 0 or more"),
-        ([0.5, 1.5], "whole numbers"),
-        ([1, 0], "one draw or none"),
-        ([], "one draw or none"),
-    ],
-)
-def test_what_are_no_counts_is_said(counts, said):
-    for estimator in (ph.plug_in, ph.chao_wang_jost, ph.coverage, ph.richness, ph.collision):
-        with pytest.raises(CrystalError, match=said):
+@pytest.mark.parametrize("counts", [[1, 0], []])
+def test_too_few_draws_are_refused(counts):
+    for estimator in (ph.chao_wang_jost, ph.coverage, ph.richness, ph.collision):
+        with pytest.raises(CrystalError, match="one draw or none"):
             estimator(np.array(counts))
 
 

@@ -342,7 +342,7 @@ def test_large_numbers_beside_empty_cells_stay_apart(tmp_path):
         "r",
     }
     cells = pd.DataFrame({"prompt": [True, 1, "1", 1.0]}, dtype=object)
-    assert list(sheets.words(cells, "prompt", tmp_path)) == ["True", "1", "1", "1"]
+    assert list(sheets.words(cells, "prompt")) == ["True", "1", "1", "1"]
 
 
 @pytest.mark.parametrize(
@@ -726,7 +726,7 @@ def test_distributions_too_large_to_hold_are_refused_before_they_are_made(tmp_pa
 
 def test_words_drop_space_and_keep_order():
     sheet = pd.DataFrame({"x": [" b", "a", "", "b", None, 7.0, 7]}, dtype=object)
-    found = sheets.words(sheet, "x", Path("f"))
+    found = sheets.words(sheet, "x")
     assert (found.codes.tolist(), list(found.categories)) == (
         [0, 1, -1, 0, -1, 2, 2],
         ["b", "a", "7"],

@@ -48,7 +48,7 @@ def test_scenarios_are_what_their_names_say(scenario, options):
         assert kept > 0.9
     else:
         assert kept < 0.5
-    nearest = ph.distances(whole.base.distribution, whole.sft.distribution.mean(0)).min() * options
+    nearest = ph.mse(whole.base.distribution, whole.sft.distribution.mean(0)).min() * options
     if scenario == "frozen onto one of the base":
         assert nearest < 0.01
     if scenario == "frozen onto one it lacks" and options == 10:

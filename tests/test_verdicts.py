@@ -25,9 +25,12 @@ def number(value: float, width: float) -> inf.Estimate:
     return inf.Estimate(value, value - width, value + width, value, width / 1.96, np.inf)
 
 
+PERSONA = np.repeat(np.arange(20), 5)
+
+
 def cast(distributions: np.ndarray) -> ev.Evidence:
     """The book's hundred prompts: twenty personas in five wordings each."""
-    return ev.asked(distributions, inf.PERSONA, block=np.tile(np.arange(5), 20))
+    return ev.asked(distributions, PERSONA, block=np.tile(np.arange(5), 20))
 
 
 def null(p: float) -> inf.Null:
@@ -95,7 +98,7 @@ def noisy(
 def five_distributions(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(5, K) temperaments, and a base in which every fifth persona has each of them."""
     distributions = rng.dirichlet(np.full(K, 0.4), size=5)
-    return distributions, noisy(rng, distributions[inf.PERSONA % 5])
+    return distributions, noisy(rng, distributions[PERSONA % 5])
 
 
 def frozen(
@@ -180,7 +183,7 @@ def test_contexts_without_groups_cannot_show_one_from_several():
     rng, every = np.random.default_rng(4), {}
     for task in range(8):
         own = rng.dirichlet(np.full(K, 0.4), 20)
-        base = noisy(rng, own[inf.PERSONA])
+        base = noisy(rng, own[PERSONA])
         sft = frozen(rng, base, own[3], 0.95)
         every[f"task{task}"] = parts(base, sft, noisy(rng, sft, 3000))
     said = {v.claim: v for v in chain.survey(every, **HOW).verdicts[chain.POOLED]}
@@ -312,7 +315,7 @@ def test_members_of_the_family_are_those_that_were_asked():
     every = series(rng, lambda rng, distributions: distributions[2], tasks=8)
     coin = noisy(
         rng,
-        np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3], [0.4, 0.6]])[inf.PERSONA % 5],
+        np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3], [0.4, 0.6]])[PERSONA % 5],
     )
     sft = frozen(rng, coin, np.array([0.5, 0.5]), 0.95)
     every["coin"] = parts(coin, sft, noisy(rng, sft, 3000))

@@ -1,13 +1,12 @@
-"""Every claim: its threshold, statistic and null, and the one rule for verdicts.
+"""Every claim: its threshold, statistic and null, and the one rule for verdicts, `judge`.
 
-Thresholds (`THRESHOLDS`) were fixed before a ladder was read. Only `judge` decides a verdict.
+Thresholds were fixed before a ladder was read. how: seed and permutations of the null.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from . import inference as inf
 from . import joint
 from . import quantities as ph
 from .evidence import Evidence
-from .inference import ALPHA, Estimate, Null
+from .inference import ALPHA, NOTHING, Estimate, Null
 from .joint import Moves
 from .quantities import Array
 
@@ -148,11 +147,11 @@ class Verdict:
     claim: str
     verdict: str  # one of `crystal.measure.chain.VERDICTS`
     reason: str
-    estimate: Estimate
-    null: Null | None
-    chance: float | None  # what the null makes of the number itself, where that can be said
-    p: float
-    p_against: float  # small: the number lies on the wrong side of the threshold
+    estimate: Estimate = NOTHING
+    null: Null | None = None
+    chance: float | None = None  # what the null makes of the number, where that can be said
+    p: float = 1.0
+    p_against: float = 1.0  # small: the number lies on the wrong side of the threshold
 
     @property
     def threshold(self) -> Threshold:
@@ -160,12 +159,10 @@ class Verdict:
 
     def fields(self) -> dict:
         """What `show.claim` records; a number that does not exist is None."""
-        e = self.estimate
+        e, threshold = self.estimate, self.threshold.value
         numbers = {"number": e.value, "low": e.low, "high": e.high, "here": e.here}
-        numbers |= {"null": self.chance}
-        judged = {"verdict": self.verdict, "threshold": self.threshold.value}
-        judged |= {"sentence": self.sentence()}
-        return judged | {name: finite(x) for name, x in numbers.items()}
+        judged = {"verdict": self.verdict, "threshold": threshold, "sentence": self.sentence()}
+        return judged | {name: finite(x) for name, x in (numbers | {"null": self.chance}).items()}
 
     def sentence(self) -> str:
         """The number, its interval, the threshold, the null and the reason, in short sentences."""
@@ -175,13 +172,13 @@ class Verdict:
         show = percent if threshold.percent else plain
         scatter = f" [{show(e.low)}, {show(e.high)}]" if e.low < e.high else ""
         here = "" if finite(e.here) is None else f" (here {show(e.here)})"
-        text = f"{threshold.number}: {show(e.value)}{scatter}{here}. "
-        text += f"Threshold: {threshold.side} {show(threshold.value)}. "
+        parts = [f"{threshold.number}: {show(e.value)}{scatter}{here}"]
+        parts.append(f"Threshold: {threshold.side} {show(threshold.value)}")
         if self.null:
             none = finite(self.chance) is None
             by_chance = "" if none else f", where it would be {show(self.chance)}"
-            text += f"Null: {self.null.name}{by_chance}; p = {self.null.p:.2g}. "
-        return f"{text}{self.reason[:1].upper()}{self.reason[1:]}."
+            parts.append(f"Null: {self.null.name}{by_chance}; p = {self.null.p:.2g}")
+        return ". ".join([*parts, f"{self.reason[:1].upper()}{self.reason[1:]}."])
 
 
 def plain(number: float) -> str:
@@ -208,16 +205,13 @@ def judge(
     chance: float | None = None,
     nothing: str = "the number does not exist",
 ) -> Verdict:
-    """THE rule. Holds: the number passes the threshold *and* beats its null, both at ALPHA. Fails:
-    it is beyond the threshold on the wrong side, at ALPHA. Undecided: neither.
-
-    The larger p-value counts, so calling a false claim holding has a chance of ALPHA, as far as
-    intervals cover. nothing: why there may be no number.
+    """THE rule. Holds: the number passes the threshold *and* beats its null, both at ALPHA, so that
+    a false claim holds with a chance of ALPHA, as far as intervals cover. Fails: it is beyond the
+    threshold on the wrong side, at ALPHA. Undecided: neither. nothing: why there may be no number.
     """
-    threshold = THRESHOLDS[claim]
-    other = "below" if threshold.side == "above" else "above"
-    p_threshold = float(estimate.p_beyond(threshold.value, threshold.side))
-    p_against = float(estimate.p_beyond(threshold.value, other))
+    value, side = THRESHOLDS[claim].value, THRESHOLDS[claim].side
+    p_threshold = float(estimate.p_beyond(value, side))
+    p_against = float(estimate.p_beyond(value, "below" if side == "above" else "above"))
     p = max(p_threshold, null.p if null else 0.0)
     if np.isnan(estimate.value):
         verdict, reason = "undecided", nothing
@@ -245,25 +239,24 @@ def holm(p: Sequence[float]) -> Array:
 
 
 def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts of one claim on all tasks, with Holm's adjusted p-values, both ways.
-
-    What no longer reaches ALPHA becomes undecided.
+    """The verdicts of one claim on all tasks, with Holm's adjusted p-values, both ways; undecided
+    where these no longer reach ALPHA.
     """
     judged = []
     both = (holm([getattr(v, name) for v in verdicts]).tolist() for name in ("p", "p_against"))
-    for v, p, against in zip(verdicts, *both, strict=True):
-        new = dataclasses.replace(v, p=p, p_against=against)
-        if (v.verdict == "holds" and p > ALPHA) or (v.verdict == "fails" and against > ALPHA):
+    for v, p, against in zip(verdicts, *both):
+        v = replace(v, p=p, p_against=against)
+        if {"holds": p, "fails": against}.get(v.verdict, 0.0) > ALPHA:
             reason = f"it {v.verdict} by itself, but not beyond doubt among so many tasks"
-            new = dataclasses.replace(new, verdict="undecided", reason=reason)
-        judged.append(new)
+            v = replace(v, verdict="undecided", reason=reason)
+        judged.append(v)
     return judged
 
 
 # --- liquid
 
 
-def liquid(base: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict:
+def liquid(base: Evidence, *, seed: int = 0, **how: int) -> Verdict:
     """many-distributions: liquidity over log2 K; null: contexts' labels shuffled in a wording."""
     bits = np.log2(base.distribution.shape[1])
     bias = ev.floor_bits(base, inf.generator(seed, "deal"))
@@ -272,7 +265,7 @@ def liquid(base: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict
         return (ev.liquidity(base, w) - bias) / bits
 
     number = inf.estimate(share, base.weights, low=0, high=1, scale="log")
-    null = inf.cluster_null(base.distribution, base.clusters, base.block, n=permutations, seed=seed)
+    null = inf.cluster_null(base.distribution, base.clusters, base.block, seed=seed, **how)
     floor = float(ph.template_floor_bits(base.distribution, base.clusters)) / bits
     return judge("many-distributions", number, null, chance=floor)
 
@@ -280,7 +273,7 @@ def liquid(base: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict
 # --- nucleation
 
 
-def collapse(base: Evidence, sft: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict:
+def collapse(base: Evidence, sft: Evidence, **how: int) -> Verdict:
     """D_sft / D_base, the same prompts in both; null: the liquidity lost with names swapped."""
     number = inf.ratio(lambda w: ev.spread(sft, w), lambda w: ev.spread(base, w), base.weights)
     both = ev.together(base, sft)
@@ -289,15 +282,15 @@ def collapse(base: Evidence, sft: Evidence, *, seed: int = 0, permutations: int 
         return ev.liquidity(both, first) - ev.liquidity(both, second)
 
     name = "the liquidity lost with the checkpoints' names swapped at random"
-    fall = inf.swap_null(name, lost, base.clusters, n=permutations, seed=seed)
-    nothing = "the base gives every prompt the same answer, as far as these prompts tell, so "
-    nothing += "nothing can collapse"
+    fall = inf.swap_null(name, lost, base.clusters, **how)
+    nothing = "the base gives every prompt the same answer, as far as these prompts tell"
+    nothing = f"{nothing}, so nothing can collapse"
     return judge("collapse", number, fall, chance=1.0, nothing=nothing)
 
 
-def one_seed(found: Moves, *, seed: int = 0, permutations: int = 999) -> list[Verdict]:
+def one_seed(found: Moves, **how: int) -> list[Verdict]:
     """one-seed and unmixed, of all tasks together (`crystal.measure.joint`)."""
-    null = joint.joint_null(found, permutations=permutations, seed=seed)
+    null = joint.joint_null(found, **how)
     nothing = "SFT moved no task, as far as can be told"
     one = judge("one-seed", joint.progress(found), null, chance=0.0, nothing=nothing)
     return [one, judge("unmixed", joint.largest_share(found))]
@@ -325,7 +318,7 @@ def check_quantile(quantile: float) -> None:
 
 @dataclass(frozen=True)
 class Seed:
-    """A seed: what the base answers to one context. Its options A hold QUANTILE of its mass."""
+    """What the base answers to one context. Its options A hold a quantile of its mass."""
 
     distribution: Array  # (options,)
     mask: Array  # (options,) bool: A
@@ -334,9 +327,8 @@ class Seed:
 
 
 def seed_of(base: Evidence, context: object, *, quantile: float = QUANTILE, seed: int = 0) -> Seed:
-    """The seed that a context (a cluster of the base) holds.
-
-    From draws, half of the context's draws choose A and the other half say what lies on it.
+    """The seed that a context (a cluster of the base) holds. From draws, half of the context's
+    choose A and the other half say what lies on it.
     """
     mine = base.clusters.astype(str) == str(context)
     naming, own = ev.halves(base, inf.generator(seed, "draws"))
@@ -348,7 +340,7 @@ def seed_of(base: Evidence, context: object, *, quantile: float = QUANTILE, seed
 
 
 def kept_mass(later: Evidence, seed: Seed) -> Callable[[Array], Array]:
-    """ProbMass: weights (..., prompts) -> mass of a later checkpoint's mean on the seed's A."""
+    """ProbMass of a later checkpoint's mean on the seed's A, a statistic of weights."""
     return lambda w: ph.probmass(ph.mean_distribution(later.distribution, w), seed.mask)
 
 
@@ -360,12 +352,12 @@ def options_null(final: Evidence, own: Seed, *, seed: int = 0, permutations: int
     return inf.against("as many options taken at random", observed, draws)
 
 
-def same_options(final: Evidence, own: Seed, *, seed: int = 0, permutations: int = 999) -> Verdict:
+def same_options(final: Evidence, own: Seed, **how: int) -> Verdict:
     """ProbMass of the last stage on the seed's options, over the seed's own mass there."""
     mass = kept_mass(final, own)
     number = inf.estimate(lambda w: ph.ratio(mass(w), own.ceiling), final.weights, low=0)
     number = inf.widened(number, float(number.value * ph.ratio(own.error, own.ceiling)), low=0)
-    null = options_null(final, own, seed=seed, permutations=permutations)
+    null = options_null(final, own, **how)
     chance = float(ph.ratio(null.typical, own.ceiling))
     nothing = "the seed puts nothing on its own options"
     return judge("same-options", number, null, chance=chance, nothing=nothing)
@@ -378,8 +370,8 @@ def splits(given: Evidence, each: int = 2) -> bool:
 
 def promoted(sft: Evidence, final: Evidence) -> Estimate:
     """Mass gained by options of the lower half of SFT's ranking: one half of the clusters says
-    which options gain, the other how much; mean over both ways. (Gains counted where they are seen
-    add up what chance lifts: their intervals covered 40 to 80 % in simulation.)
+    which options gain, the other how much; mean over both ways. (Of gains counted where they are
+    seen, intervals covered 40 to 80 % in simulation.)
     """
     rise = np.empty(len(sft.distribution))
     for chosen, scored in sft.folds:

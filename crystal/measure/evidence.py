@@ -1,7 +1,7 @@
 """Answers with what they rest on: which prompts are answered, who was asked, how many draws.
 
-A distribution read out exactly counts as infinitely many draws; then every correction is zero.
-From draws, squared distances are unbiased and may come out below 0.
+A read-out counts as infinitely many draws, with which every correction is zero. From draws, squared
+distances are unbiased and may come out below 0.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ SELECTION, EVALUATION = "selection", "evaluation"
 
 
 def answers(mass: Array) -> Array:
-    """Which prompts are answered, bool: those with LEAST or more of the mass on the options.
-
-    What a model would say if it did what it hardly ever does looks like a crystal.
+    """Which prompts are answered, bool: those with LEAST or more of the mass on the options. What a
+    model would say if it did what it hardly ever does looks like a crystal.
     """
     return np.asarray(mass, float) >= LEAST
 
@@ -39,9 +38,7 @@ def both(*masses: Array) -> Array:
 
 
 def needed(asked: int) -> int:
-    """How many prompts must be answered: FEWEST_PROMPTS; half of them if no more were asked, for a
-    small probe was never meant to give a seed two halves of 25.
-    """
+    """How many prompts must be answered: FEWEST_PROMPTS; half of them if no more were asked."""
     return FEWEST_PROMPTS if asked > FEWEST_PROMPTS else (asked + 1) // 2
 
 
@@ -100,9 +97,7 @@ class Evidence:
 
     @property
     def noise(self) -> Array:
-        """(prompts,) expected MSE of a row to what it estimates, sum p (1 - p) / (K (n - 1)):
-        unbiased; 0 for a read-out.
-        """
+        """(prompts,) expected MSE of a row to what it estimates, sum p (1 - p) / (K (n - 1))."""
         p = self.distribution
         with np.errstate(divide="ignore"):
             noise = (1 - (p**2).sum(-1)) / (p.shape[1] * (self.draws - 1))
@@ -110,13 +105,13 @@ class Evidence:
 
     @property
     def weights(self) -> inf.Weights:
-        """(1 + clusters, prompts): `inference.leave_one_out` of this design."""
+        """(1 + clusters, prompts), of `inference.leave_one_out`."""
         return inf.leave_one_out(self.clusters, strata=self.strata)
 
     @property
     def folds(self) -> tuple[tuple[Array, Array], ...]:
-        """(chosen, scored) masks over prompts: each half chooses once and is scored once, for luck
-        in choosing is no evidence.
+        """(chosen, scored) masks over prompts: what one half chooses the other scores, for luck in
+        choosing is no evidence.
         """
         first = self.half == SELECTION
         return (first, ~first), (~first, first)
@@ -126,8 +121,7 @@ def asked(
     distribution: Array, clusters: Sequence, draws: Array | None = None, block: Array | None = None
 ) -> Evidence:
     """Evidence of any prompts; every second cluster, as they appear, is of the evaluation half.
-
-    Raises: CrystalError for fewer draws than FEWEST, whose halves show no noise.
+    Raises: CrystalError for fewer draws than FEWEST.
     """
     clusters = np.asarray(clusters)
     _, first, member = np.unique(clusters, return_index=True, return_inverse=True)
@@ -136,17 +130,16 @@ def asked(
     if (draws < FEWEST).any():
         least = int(np.argmin(draws))
         what = f"prompt {least} has {draws[least]:.0f} draws on an option, and {FEWEST} are needed"
-        what += ": half choose, half score, and one shows no scatter"
-        raise CrystalError(what, hint="draw more, or leave that prompt out")
+        hint = "draw more, or leave that prompt out"
+        raise CrystalError(f"{what}: half choose, half score, and one shows no scatter", hint=hint)
     half = np.where(place % 2 == 0, SELECTION, EVALUATION)
     block = np.zeros(len(distribution)) if block is None else np.asarray(block)
     return Evidence(np.asarray(distribution, float), clusters, half, block, draws)
 
 
 def spread(given: Evidence, w: Array) -> Array:
-    """`quantities.spread` less what sampling adds. w: (..., prompts).
-
-    E[MSE(p^_i, p^_j)] = MSE(p_i, p_j) + noise_i + noise_j.
+    """`quantities.spread` less what sampling adds: E[MSE(p^_i, p^_j)] = MSE(p_i, p_j) + noise_i +
+    noise_j. w: (..., prompts).
     """
     share = even(w)
     squares = share**2
@@ -155,21 +148,20 @@ def spread(given: Evidence, w: Array) -> Array:
 
 
 def liquidity(given: Evidence, w: Array) -> Array:
-    """`quantities.liquidity_bits`; from draws with the entropies of Chao, Wang and Jost (2013).
-
-    The mean distribution, whose rows may have unequal draws, is corrected as the pooled counts.
+    """`quantities.liquidity_bits`; from draws with the entropies of Chao, Wang and Jost (2013),
+    that of the mean, whose rows may have unequal draws, corrected as that of the pooled counts.
     """
     if given.exact:
         return ph.liquidity_bits(given.distribution, w)
     counts, share = given.counts, even(w)
     pooled = w @ counts
-    correction = ph.chao_wang_jost(pooled) - ph.plug_in(pooled)
+    correction = ph.chao_wang_jost(pooled) - ph.entropy_bits(even(pooled))
     whole = ph.entropy_bits(share @ given.distribution) + correction
     return whole - share @ ph.chao_wang_jost(counts)
 
 
 def together(first: Evidence, second: Evidence) -> Evidence:
-    """The prompts of two checkpoints stacked, (2 prompts): for nulls that swap their names."""
+    """The prompts of two checkpoints stacked, for nulls that swap their names."""
     names = ("distribution", "clusters", "half", "block", "draws")
     return Evidence(*(np.concatenate([getattr(x, n) for x in (first, second)]) for n in names))
 
@@ -180,16 +172,15 @@ def halves(given: Evidence, rng: np.random.Generator) -> tuple[Evidence, Evidenc
         return given, given
     counts = given.counts
     first = np.array([rng.multivariate_hypergeometric(row, int(row.sum()) // 2) for row in counts])
-    both = ((part, part.sum(1)) for part in (first, counts - first))
     return tuple(
-        replace(given, distribution=part / n[:, None], draws=n.astype(float)) for part, n in both
+        replace(given, distribution=even(part), draws=part.sum(1).astype(float))
+        for part in (first, counts - first)
     )
 
 
 def floor_bits(given: Evidence, rng: np.random.Generator, deals: int = 20) -> float:
-    """Mean `liquidity` after all draws were dealt anew over the prompts: the bias of a crystal.
-
-    Rows and columns keep their sums. Of a read-out 0.
+    """Mean `liquidity` after all draws were dealt anew over the prompts, rows and columns keeping
+    their sums: the bias of a crystal. Of a read-out 0.
     """
     if given.exact:
         return 0.0
@@ -203,11 +194,11 @@ def floor_bits(given: Evidence, rng: np.random.Generator, deals: int = 20) -> fl
     return float(np.mean(bits))
 
 
-# --- the least p-value that any data of a design can reach
+# --- the least p-value that any data of a design can reach with so many permutations
 
 
 def by_chance(log_p: float, permutations: int) -> float:
-    """The least p-value of `permutations` random draws, of which exp(log_p) give as much."""
+    """Where a random permutation gives as much with probability exp(log_p)."""
     share = float(np.exp(min(0.0, log_p)))
     return min(1.0, (share * permutations + 1) / (permutations + 1))
 
@@ -233,54 +224,38 @@ def relabelled(base: Evidence, permutations: int) -> float:
 
 
 def swapped(base: Evidence, permutations: int) -> float:
-    """The checkpoints' names swapped cluster by cluster: one way of 2 ** clusters."""
+    """collapse: one way of 2 ** clusters to swap the checkpoints' names."""
     return by_chance(-len(np.unique(base.clusters)) * float(np.log(2)), permutations)
 
 
 def chosen(taken: int, among: int, permutations: int) -> float:
-    """`taken` things chosen of `among`: one way of the binomial coefficient."""
+    """same-options: one way to choose `taken` options `among` so many."""
     ways = log_factorial(np.array([among, taken, among - taken])) @ [1, -1, -1]
     return by_chance(-float(ways), permutations)
 
 
 def aligned(tasks: int, contexts: int, permutations: int) -> float:
-    """One context first in every task, labels dealt anew in each: contexts ** (1 - tasks)."""
+    """one-seed: one context first in every task, labels dealt anew in each."""
     return by_chance((1 - tasks) * float(np.log(max(contexts, 1))), permutations)
 
 
 # --- contexts against wordings
 
 
-@dataclass(frozen=True)
-class Crossed:
-    """Liquidity between contexts against that between wordings, in bits.
+def split_information(p: Array) -> dict[str, inf.Estimate]:
+    """Liquidity between contexts against that between wordings, in bits, of p (contexts, wordings,
+    options), every context in every wording. Intervals leave out a context at a time.
 
-    I(context, wording; answer) = I(context; answer) + I(wording; answer | context). Their ceilings
-    differ, so mean Jensen-Shannon divergences of prompts that differ in one only stand beside them.
+    I(context, wording; answer) = I(context; answer) + I(wording; answer | context), `context` and
+    `wording`, the floor. Their ceilings differ, so mean Jensen-Shannon divergences stand beside
+    them: `contexts_apart`, of one wording and different contexts; `wordings_apart`, of one context;
+    `lead`, the former less the latter.
     """
-
-    context: inf.Estimate  # I(context; answer)
-    wording: inf.Estimate  # I(wording; answer | context): the floor
-    contexts_apart: inf.Estimate  # of one wording and different contexts
-    wordings_apart: inf.Estimate  # of one context and different wordings
-    lead: inf.Estimate  # `contexts_apart` less `wordings_apart`
-
-
-def split_information(p: Array) -> Crossed:
-    """p: (contexts, wordings, options), every context in every wording. Intervals leave out a
-    context at a time.
-
-    Raises: CrystalError for fewer than three contexts, one wording, or rows that do not sum to 1.
-    """
-    if p.ndim != 3 or p.shape[0] < 3 or p.shape[1] < 2:
-        what = f"distributions of shape {p.shape} are not crossed"
-        raise CrystalError(what, hint="give three contexts or more, each in two wordings or more")
-    if not np.allclose(p.sum(-1), 1, atol=1e-6) or (p < 0).any():
-        raise CrystalError("a distribution does not sum to 1", hint="divide by the answered mass")
     one, other = np.triu_indices(p.shape[1], 1)
     inside = np.array([ph.liquidity_bits(mine) for mine in p])
     within = ph.jsd_bits(p[:, one], p[:, other]).mean(1)
     pairs = np.mean([ph.jsd_bits(x[:, None], x[None]) for x in p.swapaxes(0, 1)], 0)
+    weights = inf.leave_one_out(np.arange(len(p)))
 
     def contexts(w: Array) -> Array:
         share = even(w)
@@ -289,13 +264,15 @@ def split_information(p: Array) -> Crossed:
     def wordings(w: Array) -> Array:
         return even(w) @ within
 
-    def found(statistic: inf.Statistic, low: float = 0.0, high: float = 1.0) -> inf.Estimate:
-        return inf.estimate(statistic, inf.leave_one_out(np.arange(len(p))), low=low, high=high)
-
-    return Crossed(
-        found(lambda w: ph.liquidity_bits(p.mean(1), w), high=np.log2(p.shape[2])),
-        found(lambda w: even(w) @ inside, high=np.log2(p.shape[1])),
-        found(contexts),
-        found(wordings),
-        found(lambda w: contexts(w) - wordings(w), low=-1.0),
-    )
+    most = np.log2(p.shape)
+    statistics = {
+        "context": (lambda w: ph.liquidity_bits(p.mean(1), w), 0.0, most[2]),
+        "wording": (lambda w: even(w) @ inside, 0.0, most[1]),
+        "contexts_apart": (contexts, 0.0, 1.0),
+        "wordings_apart": (wordings, 0.0, 1.0),
+        "lead": (lambda w: contexts(w) - wordings(w), -1.0, 1.0),
+    }
+    return {
+        name: inf.estimate(one, weights, low=low, high=high)
+        for name, (one, low, high) in statistics.items()
+    }

@@ -1,7 +1,7 @@
 """Intervals and nulls for the quantities, and the random streams behind them.
 
 What is random is which contexts were asked. So the cluster is the context: its wordings are left
-out, swapped and relabelled together. All intervals are of the jackknife, with Student's t.
+out, swapped and relabelled together.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from math import inf
 
 import numpy as np
 
-from ..ask.prompts import PROMPTS
 from ..errors import CrystalError
-from .quantities import TINY, Array, entropy_bits, mean_distribution
+from .quantities import TINY, Array, entropy_bits, mean_distribution, tv
 from .quantities import ratio as quotient
 
-PERSONA = np.array([prompt.persona for prompt in PROMPTS])  # of the book's prompts, in order
 ALPHA = 0.05  # of every test, and 1 - coverage of every interval
 FEWEST = 19  # permutations: the least p-value is 1/(n+1)
-BLOCK = 2**22  # numbers held at once of what is shuffled: memory does not grow with permutations
+BLOCK = 2**22  # numbers held at once of what is shuffled
 CELLS = 5 * 10**7  # numbers in the relabelled options of one task
 DENSE = 2**20  # numbers up to which weights are an array
 
@@ -28,10 +26,7 @@ DENSE = 2**20  # numbers up to which weights are an array
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """Independent streams for each (seed, purpose): a new test shifts no number of another.
-
-    Raises: CrystalError for a negative seed.
-    """
+    """Independent streams for each (seed, purpose). Raises: CrystalError for a negative seed."""
     if seed < 0:
         raise CrystalError(f"the seed is {seed}", hint="choose a whole number of 0 or more")
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *purpose.encode()])))
@@ -43,17 +38,18 @@ def parts(n: int, size: int, block: int = BLOCK) -> list[int]:
     return [min(most, n - done) for done in range(0, n, most)]
 
 
-def relabellings(options: int, n: int, seed: int) -> Array:
-    """n random permutations of the options, (n, options).
+def shuffled(things: Array, n: int, rng: np.random.Generator) -> Array:
+    """(n, things), every row in an order of its own."""
+    return rng.permuted(np.tile(things, (n, 1)), axis=1)
 
-    Raises: CrystalError if they are more than CELLS numbers.
-    """
+
+def relabellings(options: int, n: int, seed: int) -> Array:
+    """n random permutations of the options, (n, options). Raises: CrystalError above CELLS."""
     if n * options > CELLS:
-        fewer = max(FEWEST, CELLS // options)
         what = f"{n} permutations of {options} options are too many to hold"
-        hint = f"merge the rare options into one, or say --permutations {fewer}"
-        raise CrystalError(what, hint=hint)
-    return generator(seed, "relabel").permuted(np.tile(np.arange(options), (n, 1)), axis=1)
+        hint = "merge the rare options into one, or say --permutations "
+        raise CrystalError(what, hint=hint + str(max(FEWEST, CELLS // options)))
+    return shuffled(np.arange(options), n, generator(seed, "relabel"))
 
 
 # --- leaving out one cluster at a time
@@ -61,18 +57,14 @@ def relabellings(options: int, n: int, seed: int) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class LeftOut:
-    """Weights (1 + clusters, prompts), never written out: memory grows with prompts, not their
-    square. Row r weighs every prompt by scale[r], but those of cluster r - 1 by 0.
+    """Weights (1 + clusters, prompts), never written out: row r is scale[r], but 0 for the prompts
+    of cluster r - 1.
     """
 
     member: Array  # (prompts,) the cluster of every prompt
     scale: Array  # (1 + clusters, 1)
 
     __array_ufunc__ = None  # numpy leaves `array * w` to this class
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.scale), len(self.member)
 
     def __truediv__(self, column: Array) -> LeftOut:
         return LeftOut(self.member, self.scale / column)
@@ -81,10 +73,9 @@ class LeftOut:
         return LeftOut(self.member, self.scale**power)
 
     def __matmul__(self, answers: Array) -> Array:
-        """(1 + clusters,) or (1 + clusters, options): each row's weighted sum over prompts."""
         columns = np.asarray(answers, float).reshape(len(self.member), -1).T
         sums = np.empty((len(self.scale), len(columns)))
-        for column, out in zip(columns, sums.T, strict=True):
+        for column, out in zip(columns, sums.T):
             out[0] = column.sum()
             out[1:] = out[0] - np.bincount(self.member, column, len(out) - 1)
         sums *= self.scale
@@ -108,8 +99,8 @@ OfTwo = Callable[[Array, Array], Array]
 
 def leave_one_out(clusters: Array, strata: Array | None = None) -> Weights:
     """Weights (1 + clusters, prompts): every prompt, then all but those of each cluster in turn; of
-    one cluster (1, prompts); beyond DENSE numbers a `LeftOut`. strata: (prompts,) the group that
-    each cluster was chosen from: the rest of it, if any, stands in for the cluster left out.
+    one cluster only the first row. strata: (prompts,) the group that each cluster was chosen from:
+    the rest of it, if any, stands in for the cluster left out.
     """
     names, member = np.unique(clusters, return_inverse=True)
     n, prompts = len(names), len(member)
@@ -117,15 +108,14 @@ def leave_one_out(clusters: Array, strata: Array | None = None) -> Weights:
         return np.ones((1, prompts))
     if (1 + n) * prompts > DENSE:
         return LeftOut(member, np.ones((1 + n, 1)))
-    left = (member[None] != np.arange(n)[:, None]).astype(float)
-    weights = np.vstack([np.ones(prompts), left])
+    weights = (member != np.arange(-1, n)[:, None]).astype(float)
     if strata is not None:
         group, of_cluster = np.unique(strata, return_inverse=True)[1], np.zeros(n, int)
         of_cluster[member] = group
         size = np.bincount(of_cluster)
-        if size[of_cluster].min() > 1:
+        if size.min() > 1:
             beside = of_cluster[:, None] == group
-            weights[1:] *= np.where(beside, (size / np.maximum(size - 1, 1))[group], 1.0)
+            weights[1:] *= np.where(beside, (size / (size - 1))[group], 1.0)
             weights = weights.view(Stratified)
             weights.strata = of_cluster
     return weights
@@ -136,9 +126,8 @@ def leave_one_out(clusters: Array, strata: Array | None = None) -> Weights:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval, from Student's t (centre, error, freedom) on its scale.
-
-    No interval: low, high and error are nan. Certain: error is 0.
+    """A number with its 95 % interval, from Student's t (centre, error, freedom) on its scale; all
+    but `value` and `here` are nan where there is no interval. Certain: error is 0.
     """
 
     value: float  # of prompts as they might have been, free of the bias that few clusters give
@@ -151,9 +140,8 @@ class Estimate:
     here: float = np.nan  # the number of these very prompts
 
     def p_beyond(self, threshold: float, side: str) -> float:
-        """Two-sided p-value of "on the `side` ("above", "below") of the threshold".
-
-        At most ALPHA only if the interval is there, too; 1 if there is no interval.
+        """Two-sided p-value of "on the `side` ("above", "below") of the threshold": at most ALPHA
+        only if the interval is there, too; 1 if there is none.
         """
         if np.isnan(self.error):
             return 1.0
@@ -178,27 +166,27 @@ def estimate(
     n S - (n-1) S_-i are treated as a sample: their mean is the value, free of the bias of order
     1/n, and their scatter the error (Tukey 1958). scale: "log" for a positive number whose error
     grows with it, if S and all S_-i are positive. low, high: what the number cannot leave. One
-    cluster, or a statistic without a number: no interval. Simulated coverage: page `validation`.
+    cluster, or a statistic without a number: no interval.
     """
     found = np.asarray(statistic(weights), float)
-    whole, without = found[0], found[1:]
-    if len(without) < 2 or not np.isfinite(found).all():  # over nothing, with or without a cluster
-        if len(without) > 1 and np.isinf(found).all():
-            return exactly(whole)
-        return Estimate(float(whole), np.nan, np.nan, here=float(whole))
+    here, clusters = float(found[0]), len(found) - 1
+    if clusters > 1 and np.isinf(found).all():  # over nothing, with or without a cluster
+        return exactly(here)
+    if clusters < 2 or not np.isfinite(found).all():
+        return replace(NOTHING, value=here, here=here)
     scale = scale if (found > TINY).all() else "linear"
-    forth = np.log if scale == "log" else np.asarray
+    whole, *without = np.log(found) if scale == "log" else found
     strata = getattr(weights, "strata", None)
-    strata = np.zeros(len(without), int) if strata is None else strata
+    strata = np.zeros(clusters, int) if strata is None else strata
     n = np.bincount(strata)[strata]
-    values = n * forth(whole) - (n - 1) * forth(without)
-    guess = student(values, low=low, high=high, scale=scale, strata=strata, about=forth(whole))
-    return replace(guess, here=float(whole))
+    values = n * whole - (n - 1) * np.array(without)
+    guess = student(values, low=low, high=high, scale=scale, strata=strata, about=whole)
+    return replace(guess, here=here)
 
 
 def ratio(numerator: Statistic, denominator: Statistic, weights: Weights) -> Estimate:
-    """numerator over denominator, never negative in truth, `estimate` of the logarithm. No number
-    if the denominator's interval includes 0 (such intervals covered 50 to 80 % in simulation).
+    """`estimate` of the logarithm of a ratio that is never negative in truth. No number if the
+    denominator's interval includes 0 (such intervals covered 50 to 80 % in simulation).
     """
     below = np.asarray(denominator(weights), float)
     if (below > TINY).any() and not estimate(lambda _: below, weights).low > TINY:
@@ -213,7 +201,7 @@ def student(
 
     scale "log": the values are logarithms. strata: (values,) groups that were chosen apart: only
     the scatter inside them is error, and the groups' corrections are added to `about` (stratified
-    jackknife: Jones 1974). Degrees of freedom: Welch and Satterthwaite, or `freedom` if fewer.
+    jackknife: Jones 1974). Degrees of freedom: Welch and Satterthwaite's, or `freedom` if fewer.
     """
     strata = np.zeros(len(values), int) if strata is None else strata
     groups = [values[strata == group] for group in np.unique(strata)]
@@ -225,7 +213,7 @@ def student(
         error = 0.0
     free = len(values) - float(len(groups))
     if error:
-        inside = np.concatenate([g - m for g, m in zip(groups, means, strict=True)])
+        inside = np.concatenate([g - m for g, m in zip(groups, means)])
         free = freedom(inside) * free / (len(values) - 1)
         if len(groups) > 1:
             each = np.array([len(group) - 1 for group in groups])
@@ -255,10 +243,8 @@ def widened(found: Estimate, extra: float, *, low: float = -inf) -> Estimate:
 
 
 def freedom(values: Array) -> float:
-    """Degrees of freedom of Student's t: n - 1, fewer where heavy tails make scatter uncertain.
-
-    Satterthwaite's 2 n / (kurtosis + 2 n / (n - 1)), the unbiased excess kurtosis (scipy.stats
-    takes long to import) of eight values or more.
+    """Degrees of freedom of Student's t: n - 1, fewer where heavy tails make scatter uncertain;
+    Satterthwaite's 2 n / (kurtosis + 2 n / (n - 1)), the unbiased excess of eight values or more.
     """
     n, off = len(values), values - values.mean()
     excess = 0.0
@@ -281,12 +267,6 @@ def exactly(value: float) -> Estimate:
     """A number that no other prompts would change."""
     value = float(value)
     return Estimate(value, value, value, value, 0.0, inf, here=value)
-
-
-def spread_of(draws: Array) -> Estimate:
-    """Median and central 95 % of null or floor draws."""
-    low, middle, high = np.quantile(draws, [ALPHA / 2, 0.5, 1 - ALPHA / 2])
-    return Estimate(float(middle), float(low), float(high))
 
 
 # --- nulls
@@ -316,23 +296,22 @@ def against(name: str, observed: float, draws: Array, *, paired: bool = False) -
 
 def pooled(nulls: Sequence[Null], seed: int = 0) -> Null | None:
     """One null for all tasks: the sum of observed statistics against sums of null draws, each task
-    in units of its null's own scatter. Draws that shuffle or swap units go together; others are
-    shuffled first. A null that cannot vary is left out; None if all are.
+    in units of its null's own scatter. Draws that are not paired are shuffled first. A null that
+    cannot vary is left out; None if all are.
     """
     rng, varied = generator(seed, "pool"), [null for null in nulls if np.ptp(null.draws) > 0]
     if not varied:
         return None
-    observed, draws = 0.0, 0.0
-    for null in varied:
-        mine, scatter = null.draws, null.draws.std()
-        draws = draws + (mine if null.paired else rng.permutation(mine)) / scatter
-        observed += null.observed / scatter
-    return against(f"{varied[0].name}, all tasks together", observed, draws)
+    observed = sum(null.observed / null.draws.std() for null in varied)
+    each = ((x.draws if x.paired else rng.permutation(x.draws)) / x.draws.std() for x in varied)
+    return against(f"{varied[0].name}, all tasks together", observed, sum(each))
 
 
-def cluster_null(answers: Array, clusters: Array, block: Array, *, n=999, seed: int = 0) -> Null:
-    """Does it matter who asks, beyond how? Clusters' labels are shuffled within each block, n
-    times. The statistic is the liquidity between clusters' means. clusters, block: (prompts,).
+def cluster_null(
+    answers: Array, clusters: Array, block: Array, *, permutations: int = 999, seed: int = 0
+) -> Null:
+    """Does it matter who asks, beyond how? Clusters' labels, (prompts,), are shuffled within each
+    block. The statistic is the liquidity between clusters' means.
     """
     _, member = np.unique(clusters, return_inverse=True)
     order = np.argsort(member, kind="stable")  # places of the first cluster, of the second, ...
@@ -344,26 +323,28 @@ def cluster_null(answers: Array, clusters: Array, block: Array, *, n=999, seed: 
         return total - sizes @ entropy_bits(means) / len(answers)
 
     rng, draws, blocks = generator(seed, "units"), [], np.unique(block)
-    for part in parts(n, len(answers)):
-        rows = np.tile(np.arange(len(answers)), (part, 1))
+    for part in parts(permutations, len(answers)):
+        rows = np.empty((part, len(answers)), int)
         for one in blocks:
             inside = np.flatnonzero(block == one)
-            rows[:, inside] = rng.permuted(rows[:, inside], axis=1)
+            rows[:, inside] = shuffled(inside, part, rng)
         draws += map(between, rows)
     observed = max(0.0, float(between(np.arange(len(answers)))))
     where = " within each wording" if len(blocks) > 1 else ""
     return against(f"the contexts shuffled{where}", observed, np.array(draws), paired=True)
 
 
-def swap_null(name: str, statistic: OfTwo, clusters: Array, *, n: int = 999, seed: int = 0) -> Null:
-    """Did the stage change anything? Checkpoints' names are swapped for random clusters, n times.
+def swap_null(
+    name: str, statistic: OfTwo, clusters: Array, *, permutations: int = 999, seed: int = 0
+) -> Null:
+    """Did the stage change anything? Checkpoints' names are swapped for random clusters.
 
-    statistic(first, second): large if something changed; arguments weigh the rows of both
-    checkpoints stacked, (..., 2 prompts).
+    statistic(first, second): large if so; both weigh the rows of the checkpoints stacked,
+    (..., 2 prompts).
     """
     names, member = np.unique(clusters, return_inverse=True)
     rng, found = generator(seed, "swap"), []
-    for part in parts(n + 1, 2 * len(member)):
+    for part in parts(permutations + 1, 2 * len(member)):
         swapped = rng.random((part - (not found), len(names))) < 0.5
         if not found:  # as they are
             swapped = np.vstack([np.zeros(len(names), bool), swapped])
@@ -373,12 +354,13 @@ def swap_null(name: str, statistic: OfTwo, clusters: Array, *, n: int = 999, see
     return against(name, observed, np.array(draws), paired=True)
 
 
-def split_half_floor(
-    answers: Array, distance: OfTwo, *, clusters: Array, splits: int = 200, seed: int = 0
-) -> Array:
-    """Distance between random halves of a checkpoint's clusters, (splits,): no change."""
+def split_half_floor(answers: Array, clusters: Array, *, splits: int, seed: int = 0) -> Estimate:
+    """Total variation between the means of random halves of the clusters, where nothing changes:
+    median and central 95 %.
+    """
     names, member = np.unique(clusters, return_inverse=True)
-    order = np.tile(np.arange(len(names)), (splits, 1))
-    order = generator(seed, "halves").permuted(order, axis=1)
+    order = shuffled(np.arange(len(names)), splits, generator(seed, "halves"))
     first = (order < len(names) // 2)[:, member].astype(float)
-    return distance(mean_distribution(answers, first), mean_distribution(answers, 1 - first))
+    found = tv(mean_distribution(answers, first), mean_distribution(answers, 1 - first))
+    low, middle, high = np.quantile(found, [ALPHA / 2, 0.5, 1 - ALPHA / 2])
+    return Estimate(float(middle), float(low), float(high))

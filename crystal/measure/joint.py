@@ -35,19 +35,15 @@ MOST_GROUPS, MOST_CONTEXTS = 8, 2000
 
 @dataclass(frozen=True, eq=False)
 class Moves:
-    """The moves of one ladder; nan for a context that a task lacks.
-
-    move: by task (options,), m_t. toward: by task (contexts, options), u_ti. inner, square: (tasks,
-    contexts), <m_t, u_ti> and <u_ti, u_ti> less what sampling adds. kinds: (tasks,) numbers.
-    """
+    """The moves of one ladder; nan for a context that a task lacks."""
 
     tasks: tuple[str, ...]
     contexts: tuple[str, ...]
-    move: tuple[Array, ...]
-    toward: tuple[Array, ...]
-    inner: Array
-    square: Array
-    kinds: Array
+    move: tuple[Array, ...]  # by task (options,), m_t
+    toward: tuple[Array, ...]  # by task (contexts, options), u_ti
+    inner: Array  # (tasks, contexts), <m_t, u_ti> less what sampling adds
+    square: Array  # and <u_ti, u_ti>
+    kinds: Array  # (tasks,) numbers
 
     @cached_property
     def weight(self) -> Array:
@@ -59,18 +55,14 @@ class Moves:
         """(tasks,) s_t."""
         return np.nanmean(self.square, axis=1)
 
-    @property
-    def raw(self) -> Array:
-        """(tasks, contexts) <m_t, u_ti> as observed."""
-        return np.stack([u @ m for u, m in zip(self.toward, self.move, strict=True)])
-
     @cached_property
     def cosine(self) -> Array:
         """(tasks, contexts); 0 where a context is the base's mean."""
+        raw = np.stack([u @ m for u, m in zip(self.toward, self.move)])
         size = np.array([np.linalg.norm(m) for m in self.move])[:, None]
-        length = np.stack([np.linalg.norm(u, axis=1) for u in self.toward])
+        length = size * np.stack([np.linalg.norm(u, axis=1) for u in self.toward])
         whole = np.where(np.isnan(self.inner), np.nan, 0.0)
-        return np.divide(self.raw, size * length, out=whole, where=(size * length) > 1e-12)
+        return np.divide(raw, length, out=whole, where=length > 1e-12)
 
     @cached_property
     def seeds(self) -> list[int]:
@@ -79,19 +71,18 @@ class Moves:
 
     @cached_property
     def grouped(self) -> tuple[Array, float]:
-        """(contexts,) the group of each context: those that say alike in all tasks together; and
-        how well they are apart, the mean silhouette.
+        """(contexts,) groups of those that say alike in all tasks together, and how well they are
+        apart, the mean silhouette.
 
         Average linkage of directions, in units of each task's scatter; of 2 to MOST_GROUPS groups
-        the number with the largest silhouette. More than MOST_CONTEXTS are one group: too many
-        pairs to hold.
+        the number with the largest silhouette. Above MOST_CONTEXTS all are one group.
         """
         if len(self.contexts) > MOST_CONTEXTS:
             return np.zeros(len(self.contexts), int), 0.0
         from scipy.cluster.hierarchy import fcluster, linkage
         from scipy.spatial.distance import pdist, squareform
 
-        every = zip(self.toward, self.weight, self.scale, strict=True)
+        every = zip(self.toward, self.weight, self.scale)
         points = [np.nan_to_num(u) * np.sqrt(w) / np.sqrt(s) for u, w, s in every]
         points = np.concatenate(points, axis=1)
         tree, far = linkage(points, "average"), squareform(pdist(points))
@@ -103,8 +94,8 @@ class Moves:
 
 
 def kinds(options: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Task -> its kind, the first of the tasks that it shares options with, directly or through
-    others: at least half of those of the task that has fewer.
+    """Task -> its kind, the first of the tasks that share half of the options of the one that has
+    fewer, directly or through others.
     """
     kind: dict[str, str] = {}
     every = {task: {*names} for task, names in options.items()}
@@ -144,12 +135,6 @@ def _task(base: Evidence, sft: Evidence, often: Sequence[str]) -> tuple[Array, .
     return move, u, inner, square + 2 * np.where(there, cross[place], 0) - average
 
 
-def _varied(base: Evidence) -> set[str]:
-    """The contexts of a base that does not give every one of them the same answer."""
-    names, _, away = _directions(base)
-    return {*names} if (away**2).sum(-1).max() > 1e-12 else set()
-
-
 def moves(
     pairs: Mapping[str, tuple[Evidence, Evidence]], kind: Mapping[str, str] | None = None
 ) -> Moves | None:
@@ -158,15 +143,18 @@ def moves(
     context the same answer are left out. None if fewer than FEWEST_KINDS or FEWEST_CONTEXTS are
     left.
     """
-    kind = kind or {}
-    asked = {task: mine for task, (base, _) in pairs.items() if (mine := _varied(base))}
+    asked = {}
+    for task, (base, _) in pairs.items():
+        names, _, away = _directions(base)
+        if (away**2).sum(-1).max() > 1e-12:
+            asked[task] = {*names}
     every = sorted(set().union(*asked.values()))
     often = [c for c in every if 2 * sum(c in mine for mine in asked.values()) >= len(asked)]
     if len(often) < FEWEST_CONTEXTS:
         return None
     found = {task: one for task in asked if (one := _task(*pairs[task], often))}
     there = {task: ~np.isnan(inner) for task, (_, _, inner, _) in found.items()}
-    of = {task: kind.get(task, task) for task in found}
+    of = {task: (kind or {}).get(task, task) for task in found}
 
     def tested(task: str) -> bool:
         """Whether its contexts differ beyond what draws add, and other kinds can name one."""
@@ -181,13 +169,13 @@ def moves(
     asks = np.array([there[task] for task in tasks]) / np.bincount(number)[number][:, None]
     if not (2 * asks.sum(0) >= len(numbers) - 1e-9).any():
         return None  # no context that half of the kinds ask could explain them
-    move, toward, inner, square = zip(*(found[task] for task in tasks), strict=True)
+    move, toward, inner, square = zip(*(found[task] for task in tasks))
     return Moves(tasks, tuple(often), move, toward, np.array(inner), np.array(square), number)
 
 
 def fit(cosine: Array, weight: Array, least: float = 0.5) -> Array:
-    """(..., contexts) mean over tasks by weight, (..., tasks, contexts); nan where tasks of less
-    than the `least` share of the weight ask, or none.
+    """(..., contexts) mean over tasks of (..., tasks, contexts) by weight; nan where tasks of less
+    than the `least` share of it ask, or none.
     """
     there, weight = ~np.isnan(cosine), weight[:, None]
     count = (there * weight).sum(-2)
@@ -204,7 +192,7 @@ def joint_null(found: Moves, *, permutations: int = 999, seed: int = 0) -> Null:
         dealt = np.repeat(cosine[:, None], part, axis=1)  # (tasks, draws, contexts)
         for mine in (np.flatnonzero(found.kinds == kind) for kind in np.unique(found.kinds)):
             there = np.flatnonzero(~np.isnan(cosine[mine]).any(0))  # the others stay in their place
-            order = rng.permuted(np.tile(there, (part, 1)), axis=1)
+            order = inf.shuffled(there, part, rng)
             for task in mine:
                 dealt[task][:, there] = cosine[task][order]
         draws.append(np.nanmax(fit(dealt.swapaxes(0, 1), found.weight), axis=-1))
@@ -224,19 +212,14 @@ def _named(found: Moves, among: Array, asked: int) -> int:
 
 @dataclass(frozen=True)
 class Account:
-    """What the joint test rests on, in plain numbers; None where a task lacks a context.
-
-    cosine: (tasks, contexts). seeds: task -> the context that tasks of other kinds name; progress:
-    how far it went there. group: context -> number; shares: of the excess weights, by group.
-    """
+    """What the joint test rests on, in plain numbers."""
 
     tasks: list[str]
     contexts: list[str]
-    cosine: list[list[float | None]]
-    seeds: dict[str, str]
-    progress: dict[str, float]
-    group: dict[str, int]
-    shares: list[float]
+    cosine: list[list[float | None]]  # (tasks, contexts); None where a task lacks a context
+    seeds: dict[str, str]  # task -> the context that tasks of other kinds name
+    progress: dict[str, float]  # how far it went there
+    group: dict[str, int]  # context -> number
 
 
 def account(found: Moves) -> Account:
@@ -247,10 +230,9 @@ def account(found: Moves) -> Account:
         list(found.tasks),
         list(found.contexts),
         [[None if np.isnan(x) else float(x) for x in row] for row in found.cosine],
-        {task: found.contexts[i] for task, i in zip(found.tasks, found.seeds, strict=True)},
-        dict(zip(found.tasks, part.tolist(), strict=True)),
-        dict(zip(found.contexts, member.tolist(), strict=True)),
-        _shares(sum(_parts(found, member), []), np.bincount(member)).tolist(),
+        {task: found.contexts[i] for task, i in zip(found.tasks, found.seeds)},
+        dict(zip(found.tasks, part.tolist())),
+        dict(zip(found.contexts, member.tolist())),
     )
 
 
@@ -283,11 +265,16 @@ def largest_share(found: Moves) -> Estimate:
     The groups' directions, weighted by size, sum to nothing, so weights are known up to a multiple
     of the sizes: what counts is a weight's excess over the group's share of the contexts.
     """
+    from scipy.optimize import nnls
+
     member, _ = found.grouped
     by_kind, sizes = _parts(found, member), np.bincount(member)
 
     def largest(kinds: list) -> float:
-        return float(np.max(_shares(sum(kinds, []), sizes), initial=0))
+        columns, target = (np.concatenate(part) for part in zip(*sum(kinds, [])))
+        weights, _ = nnls(columns, target)
+        excess = np.maximum(0, weights - weights.sum() * sizes / sizes.sum())
+        return float(excess.max() / excess.sum()) if excess.sum() > 0 else 0.0
 
     n, whole = len(by_kind), largest(by_kind)
     without = np.array([largest(by_kind[:out] + by_kind[out + 1 :]) for out in range(n)])
@@ -307,13 +294,3 @@ def _parts(found: Moves, member: Array) -> list[list[tuple[Array, Array]]]:
         means = (sums / np.maximum(inside.sum(1), 1)[:, None]).T
         by_kind[kind].append((weight * means, weight * found.move[t]))
     return by_kind
-
-
-def _shares(by_task: Sequence[tuple[Array, Array]], sizes: Array) -> Array:
-    """(groups,) shares of the excess weights; all 0 if nothing is explained."""
-    from scipy.optimize import nnls
-
-    columns, target = (np.concatenate(part) for part in zip(*by_task, strict=True))
-    weights, _ = nnls(columns, target)
-    excess = np.maximum(0, weights - weights.sum() * sizes / sizes.sum())
-    return excess / excess.sum() if excess.sum() > 0 else excess

@@ -1,12 +1,9 @@
 """The quantities: arrays in, numbers out. Entropies and divergences are in bits.
 
 answers: (prompts, options), each row the distribution of the answer given that it is an option.
-distribution: one such row or a mean of them. weights: (..., prompts), how much each prompt counts;
-statistics broadcast over the leading axes. counts: (..., options), how often each option was drawn;
-n is their sum, f1 and f2 how many options were drawn once and twice.
-
-The formulas of arXiv:2606.29933 were not available: the three readings of its "MSE distance ratio"
-and the one of "ProbMass" are ours.
+weights: (..., prompts), how much each prompt counts; statistics broadcast over the leading axes.
+counts: (..., options), how often each option was drawn. The formulas of arXiv:2606.29933 were not
+available: the readings of its "MSE distance ratio" and "ProbMass" are ours.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ def _weights(answers: Array, weights: Array | None) -> Array:
 
 
 def _cut(x: Array) -> Array:
-    """Differences of equal numbers come out as +-1e-17: call them zero."""
+    """Zero for what is a difference of equal numbers but for rounding."""
     return np.where(np.abs(x) < TINY, 0.0, x)
 
 
@@ -46,18 +43,8 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def entropy_bits(p: Array) -> Array:
-    """H(p) = -sum p log2 p over the last axis; 0 log 0 = 0. Between 0 and log2(options)."""
+    """H(p) = -sum p log2 p over the last axis; 0 log 0 = 0."""
     return -(p * np.log2(np.where(p > 0, p, 1.0))).sum(-1)
-
-
-def effective_options(p: Array) -> Array:
-    """2^H: how many equally likely options would be as uncertain."""
-    return 2 ** entropy_bits(p)
-
-
-def normalised_entropy(p: Array) -> Array:
-    """H(p) / log2(options): 1 for the uniform distribution."""
-    return entropy_bits(p) / np.log2(p.shape[-1])
 
 
 def mse(p: Array, q: Array) -> Array:
@@ -86,8 +73,8 @@ def mean_distribution(answers: Array, weights: Array | None = None) -> Array:
 def liquidity_bits(answers: Array, weights: Array | None = None) -> Array:
     """Information, in bits, that the prompt carries about the answer.
 
-    Generalised Jensen-Shannon divergence H(mean_i p_i) - mean_i H(p_i). Zero: every prompt gets the
-    same distribution (a crystal). Ceiling: log2(options), or log2(prompts) if that is less.
+    Generalised Jensen-Shannon divergence H(mean_i p_i) - mean_i H(p_i). Zero: a crystal. Ceiling:
+    log2(options), or log2(prompts) if that is less.
     """
     w = _weights(answers, weights)
     return _cut(entropy_bits(w @ answers) - w @ entropy_bits(answers))
@@ -99,10 +86,10 @@ def grouped(answers: Array, groups: Array) -> Array:
 
 
 def template_floor_bits(answers: Array, groups: Array, weights: Array | None = None) -> Array:
-    """Mean liquidity among the prompts of one group: what wordings do in one context.
+    """Mean liquidity among the prompts of one group: what wordings do in one context. Plus the
+    liquidity between the groups' means it is the whole.
 
-    groups: (prompts,) labels; weights must not differ within one. Plus the liquidity between the
-    groups' means this is the whole liquidity.
+    groups: (prompts,) labels; weights must not differ within one.
     """
     names, first, sizes = np.unique(groups, return_index=True, return_counts=True)
     inside = np.array([liquidity_bits(answers[groups == name]) for name in names])
@@ -110,10 +97,9 @@ def template_floor_bits(answers: Array, groups: Array, weights: Array | None = N
 
 
 def vendi(answers: Array, weights: Array | None = None) -> Array:
-    """Number of distinct distributions among the prompts, from 1 to the number of prompts.
-
-    2^H of the eigenvalues of the kernel 1 - JSD (positive definite: Martins et al. 2009); Vendi
-    score of order 1 (Friedman and Dieng 2023).
+    """Number of distinct distributions, from 1 to the number of prompts: 2^H of the eigenvalues of
+    the kernel 1 - JSD (positive definite: Martins et al. 2009; Vendi score of order 1: Friedman and
+    Dieng 2023).
     """
     kernel = 1 - jsd_bits(answers[:, None], answers[None])
     scores = []
@@ -125,10 +111,7 @@ def vendi(answers: Array, weights: Array | None = None) -> Array:
 
 
 def spread(answers: Array, weights: Array | None = None) -> Array:
-    """D_s: mean of MSE(p_i, p_j) over pairs of different prompts.
-
-    With weights, a prompt that counts twice is not paired with itself.
-    """
+    """D_s: mean of MSE(p_i, p_j) over pairs of different prompts, whatever their weights."""
     w = _weights(answers, weights)
     mean = w @ answers
     scatter = w @ (answers**2).mean(-1) - (mean**2).mean(-1)  # half the mean over all, i = j too
@@ -139,30 +122,22 @@ def spread(answers: Array, weights: Array | None = None) -> Array:
 
 
 def compression(later: Array, base: Array, weights: Array | None = None) -> Array:
-    """MSE ratio, compression: D_later / D_base. 1: nothing collapsed; nan: base never varied."""
+    """MSE ratio, compression: D_later / D_base. nan: the base never varied."""
     return ratio(spread(later, weights), spread(base, weights))
 
 
-def distances(base: Array, target: Array) -> Array:
-    """MSE of every base prompt to each target (..., options): shape (..., prompts)."""
-    cross = (target @ base.T) / base.shape[1]
-    return np.clip((base**2).mean(-1) - 2 * cross + (target**2).mean(-1)[..., None], 0, None)
-
-
-def mse_ratio_seed(base: Array, target: Array, weights: Array | None = None) -> Array:
+def mse_ratio_seed(base: Array, target: Array) -> Array:
     """MSE ratio, seed: min_i / mean_i of MSE(p_base,i, target); 1: none is nearer. Biased low."""
-    w, far = _weights(base, weights), distances(base, target)
-    return ratio(np.where(w > 0, far, np.inf).min(-1), (w * far).sum(-1))
+    cross = (target @ base.T) / base.shape[1]
+    far = np.clip((base**2).mean(-1) - 2 * cross + (target**2).mean(), 0, None)
+    return ratio(far.min(), (even(np.ones(len(far))) * far).sum())
 
 
 # --- settling: redistribution on the same options
 
 
 def support(seed: Array, quantile: float = 0.9) -> Array:
-    """A: the smallest set of options that holds `quantile` of the seed, as a mask (..., options).
-
-    Chance level of ProbMass is A.mean(-1) = |A|/K.
-    """
+    """A: the smallest set of options that holds a quantile of the seed; mask (..., options)."""
     order = np.argsort(-seed, -1, kind="stable")
     before = np.cumsum(np.take_along_axis(seed, order, -1), -1)
     before -= np.take_along_axis(seed, order, -1)
@@ -172,7 +147,7 @@ def support(seed: Array, quantile: float = 0.9) -> Array:
 
 
 def probmass(p: Array, options: Array) -> Array:
-    """ProbMass: mass of p on the options of the mask."""
+    """ProbMass: mass of p on the options of the mask A; by chance, |A|/K."""
     return (p * options).sum(-1)
 
 
@@ -184,26 +159,10 @@ def lower_half(p: Array) -> Array:
 
 def spearman(p: Array, q: Array) -> Array:
     """Rank correlation of options, ties shared; nan if all options of either are tied."""
-    a, b = (_ranks(x) - (x.shape[-1] - 1) / 2 for x in (p, q))
+    from scipy.stats import rankdata  # here: it takes long to import
+
+    a, b = (rankdata(x, axis=-1) - (x.shape[-1] + 1) / 2 for x in (p, q))
     return ratio((a * b).sum(-1), np.sqrt((a**2).sum(-1) * (b**2).sum(-1)))
-
-
-def _ranks(p: Array) -> Array:
-    """Rank of every option, 0 = least likely. Broadcasts where scipy's import would cost more."""
-    a, b = p[..., :, None], p[..., None, :]
-    return (a > b).sum(-1) + 0.5 * ((a == b).sum(-1) - 1)
-
-
-class Redistribution(NamedTuple):
-    """How far a later stage moved SFT: mass moved, order kept."""
-
-    tv: Array
-    spearman: Array
-
-
-def redistribution(sft: Array, final: Array) -> Redistribution:
-    """Both measures of a move between two mean distributions (..., options)."""
-    return Redistribution(tv(sft, final), spearman(sft, final))
 
 
 # --- counts: what a sample has seen
@@ -212,30 +171,25 @@ def redistribution(sft: Array, final: Array) -> Redistribution:
 class Sample(NamedTuple):
     """The numbers every estimator begins with, each (...)."""
 
-    n: Array
+    n: Array  # draws
     seen: Array  # options drawn at all
-    f1: Array
-    f2: Array
+    f1: Array  # drawn once
+    f2: Array  # drawn twice
 
 
 def sample(counts: Array) -> Sample:
-    """Raises: CrystalError for counts that are negative or broken, or sum to less than 2."""
+    """Raises: CrystalError for counts that sum to less than 2."""
     counts = np.asarray(counts)
-    if (counts < 0).any() or (counts != np.round(counts)).any():
-        what = "counts must be whole numbers, 0 or more"
-        raise CrystalError(what, hint="pass how often each option was drawn")
-    if (counts.sum(-1) < 2).any():
+    n = counts.sum(-1)
+    if (n < 2).any():
         what = "one draw or none says nothing about a distribution"
         raise CrystalError(what, hint="draw at least twice")
-    times = (counts > 0, counts == 1, counts == 2)
-    return Sample(counts.sum(-1), *(mask.sum(-1) for mask in times))
+    return Sample(n, (counts > 0).sum(-1), (counts == 1).sum(-1), (counts == 2).sum(-1))
 
 
 def coverage(counts: Array) -> Array:
-    """Estimated mass of the options that were seen (Good-Turing as of Chao and Jost 2012).
-
-    1 - (f1/n) (n-1) f1 / ((n-1) f1 + 2 f2); where f2 = 0, f1 - 1 and 2 stand for f1 and 2 f2 in the
-    fraction.
+    """Estimated mass of the options that were seen (Good-Turing as of Chao and Jost 2012):
+    1 - (f1/n) (n-1) f1 / ((n-1) f1 + 2 f2); if f2 = 0, f1 - 1 and 2 stand in the fraction.
     """
     s = sample(counts)
     return 1 - s.f1 / s.n * (1 - _twice(s))
@@ -249,8 +203,7 @@ def _twice(s: Sample) -> Array:
 
 
 def richness(counts: Array) -> Array:
-    """Chao1 (Chao 1984), a lower bound on the number of options.
-
+    """Chao1 (Chao 1984), a lower bound on the number of options:
     seen + (n-1)/n f1^2 / (2 f2), or f1 (f1-1)/2 if f2 = 0.
     """
     s = sample(counts)
@@ -258,16 +211,9 @@ def richness(counts: Array) -> Array:
     return s.seen + (s.n - 1) / s.n * unseen
 
 
-def plug_in(counts: Array) -> Array:
-    """Entropy of the observed shares; low by about (options - 1) / (2 n ln 2)."""
-    return entropy_bits(counts / sample(counts).n[..., None])
-
-
 def chao_wang_jost(counts: Array) -> Array:
-    """Entropy by Chao, Wang and Jost (2013), from the slope of the curve of distinct options.
-
-    sum (X/n) [digamma(n) - digamma(X)] over seen options, plus what more than n draws would show
-    (Zahl 1977), (f1/n) sum_{j>=1} (1-A)^j / (n-1+j).
+    """Entropy by Chao, Wang and Jost (2013): sum (X/n) [digamma(n) - digamma(X)] over seen options,
+    plus what more than n draws would show (Zahl 1977), (f1/n) sum_{j>=1} (1-A)^j / (n-1+j).
     """
     from scipy import special  # here: read-outs do without it
 
@@ -281,10 +227,10 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
 def _tail(z: Array, n: Array) -> Array:
-    """sum_{j>=1} z^j / (n-1+j) for 0 <= z < 1, to 12 digits for any n.
+    """sum_{j>=1} z^j / (n-1+j) for 0 <= z < 1, to 12 digits for any n, where hyp2f1 gives nan.
 
-    The closed form cancels, the series crawls, and hyp2f1 gives nan. With s = -log(1 - z t) the
-    integral of z t^(n-1) / (1 - z t) over [0, 1] is that of t(s)^(n-1): Gauss-Legendre above e^-40.
+    With s = -log(1 - z t) the integral of z t^(n-1) / (1 - z t) over [0, 1] is that of t(s)^(n-1):
+    Gauss-Legendre above e^-40.
     """
     z, n = np.broadcast_arrays(np.clip(z, 1e-300, None), n)
     low, high = -np.log1p(-z * np.exp(-40 / (n - 1))), -np.log1p(-z)
@@ -294,8 +240,8 @@ def _tail(z: Array, n: Array) -> Array:
 
 
 def liquidity(counts: Array, weights: Array | None = None) -> Array:
-    """`liquidity_bits` from counts (prompts, options), all prompts with equally many draws:
-    entropies by Chao, Wang and Jost; `liquidity_floor` shows the bias. weights: whole numbers.
+    """`liquidity_bits` from counts (prompts, options) of equally many draws, by the entropies of
+    Chao, Wang and Jost; `liquidity_floor` shows the bias. weights: whole numbers.
     """
     counts = np.asarray(counts)
     if len({*counts.sum(-1).tolist()}) != 1:
@@ -307,9 +253,8 @@ def liquidity(counts: Array, weights: Array | None = None) -> Array:
 
 
 def liquidity_floor(counts: Array, rng: np.random.Generator) -> float:
-    """`liquidity` of the draws dealt out anew over the prompts: what a crystal shows.
-
-    Without replacement, so every prompt keeps its n and the pool its counts.
+    """`liquidity` of the draws dealt out anew over the prompts, which keep their n: what a crystal
+    shows.
     """
     left, hands = np.asarray(counts).sum(0), []
     for n in np.asarray(counts).sum(-1):
@@ -319,30 +264,15 @@ def liquidity_floor(counts: Array, rng: np.random.Generator) -> float:
 
 
 def collision(counts: Array) -> Array:
-    """Unbiased estimate of sum p^2, the chance that two draws agree: sum c (c-1) / (n (n-1))."""
+    """sum c (c-1) / (n (n-1)): unbiased for sum p^2, the chance that two draws agree."""
     n = sample(counts).n.astype(float)
     return (counts * (counts - 1.0)).sum(-1) / (n * (n - 1))
 
 
-def cross_collision(first: Array, second: Array) -> Array:
-    """Unbiased estimate of sum p q, the chance that a draw from each agree."""
-    together = (first * np.asarray(second, float)).sum(-1)
-    return together / (sample(first).n * sample(second).n.astype(float))
-
-
-def overlap(first: Array, second: Array) -> Array:
-    """2 sum p q / (sum p^2 + sum q^2), Morisita's index (1959): 1 if equal, 0 if disjoint; nan if
-    no two draws agreed. 1 - overlap is MSE over the most it could be. Settles once n is well above
-    sqrt(K).
-    """
-    return ratio(2 * cross_collision(first, second), collision(first) + collision(second))
-
-
 def agreement(counts: Array, weights: Array | None = None) -> Array:
-    """`overlap` of all prompts of counts (prompts, options): mean of sum p_i p_j by that of p_i^2.
-
-    1 for a crystal, 0 if no options are shared; 1 - agreement is `spread` over the most it could
-    be.
+    """`overlap` of all prompts of counts (prompts, options), unbiased: mean of sum p_i p_j by that
+    of p_i^2. 1 for a crystal, 0 if no options are shared; 1 - agreement is `spread` over the most
+    it could be.
     """
     counts = np.asarray(counts)
     w, p = _weights(counts, weights), counts / sample(counts).n[:, None]
@@ -351,6 +281,8 @@ def agreement(counts: Array, weights: Array | None = None) -> Array:
     return ratio(between, w @ collision(counts) * (1 - (w**2).sum(-1)))
 
 
-def distributions_overlap(p: Array, q: Array) -> Array:
-    """`overlap` of two distributions that are known."""
+def overlap(p: Array, q: Array) -> Array:
+    """2 sum p q / (sum p^2 + sum q^2), Morisita's index (1959): 1 if equal, 0 if disjoint.
+    1 - overlap is MSE over the most it could be.
+    """
     return ratio(2 * (p * q).sum(-1), (p**2).sum(-1) + (q**2).sum(-1))

@@ -39,7 +39,7 @@ DISTANCES = {
     "MSE": qu.mse,
     "total variation": qu.tv,
     "Jensen-Shannon, bits": qu.jsd_bits,
-    "1 - overlap": lambda p, q: 1 - qu.distributions_overlap(p, q),
+    "1 - overlap": lambda p, q: 1 - qu.overlap(p, q),
 }
 
 

@@ -255,9 +255,9 @@ def _row(rows: pd.DataFrame) -> dict[str, float]:
     p, asked = crossed(rows), evidence.count(rows["probability"].map(np.sum).to_numpy())
     found = {"answered": asked.median, "prompts": asked.answered}
     found |= {"contexts": len(p), "left_open": rows["residual"].max()}
-    numbers = split_information(p) if asked.measurable and len(p) >= FEWEST else None
+    numbers = split_information(p) if asked.measurable and len(p) >= FEWEST else {}
     for name in ("context", "wording", "contexts_apart", "wordings_apart", "lead"):
-        number = getattr(numbers, name, inf.NOTHING)
+        number = numbers.get(name, inf.NOTHING)
         found |= {name: number.value, f"{name}_low": number.low, f"{name}_high": number.high}
     return found
 

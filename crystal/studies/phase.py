@@ -330,8 +330,7 @@ def _left(ladder: Series, task: str, checkpoint: str, one: Compared) -> Iterator
 def _floor(one: Compared, place: Place, how: How) -> Estimate:
     """Total variation between the means of two random halves of the clusters."""
     draws = {"splits": how["permutations"], "seed": how["seed"]}
-    p, clusters = one.distributions(place), one.clusters
-    return inference.spread_of(inference.split_half_floor(p, ph.tv, clusters=clusters, **draws))
+    return inference.split_half_floor(one.distributions(place), one.clusters, **draws)
 
 
 def most_bits(task: str) -> float:

@@ -19,7 +19,6 @@ from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError
 from ..measure import chain, evidence, quantities
 from ..measure.claims import Verdict
-from ..measure.inference import NOTHING
 from ..measure.quantities import Array
 from ..present import show
 from ..present.training_figures import load_report
@@ -202,7 +201,7 @@ def _judged(rows: pd.DataFrame) -> Verdict:
     )
     if able.sum() > 1:
         return replace(found, reason=f"{found.reason}; {why}")
-    return Verdict("remelts", chain.NOT_MEASURABLE, why, NOTHING, None, None, 1.0, 1.0)
+    return Verdict("remelts", chain.NOT_MEASURABLE, why)
 
 
 def load_bases(ladders: Sequence[str]) -> pd.DataFrame:

@@ -14,77 +14,26 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import NamedTuple
 
 import pandas as pd
 
 from .. import texts
-from ..ask.tasks import TASKS, Task, own_task, read
+from ..ask.tasks import Task, read
 from ..errors import CrystalError, known, placed
 from ..files import explained, write_file
-from .foreign import AGAIN, READERS, Answer, Named
-from .sheets import SLACK, check_task, rows, some
+from .foreign import AGAIN, READERS, Answer, Asked
+from .sheets import SLACK, Place, inside, no, rows, some
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
-
 SHOWN = 30  # characters of a reply that is no option
-UNSAID = "the file does not say of which"
-GREEDY = "; this is greedy: repeats of one answer are not draws"
 EXCESS = 1e-6  # by which a log-likelihood may be above 0: rounding
-
-
-class Place(NamedTuple):
-    ladder: str
-    stage: str
-    task: str
-    prompt: str
-
-
-# -- of which task, ladder and stage
-
-
-class Asked(NamedTuple):
-    """What the files do not say themselves, as `sheets.given` writes it. None: they do."""
-
-    ladder: str | None = None
-    stage: str | None = None
-    task: str | None = None
-    options: tuple[str, ...] = ()  # of a task that is not one of ours
-    named: Named = Named()
-
-    def task_of(self, own: str | None) -> Task:
-        """The task of answers to what their file calls `own`."""
-        name = self.task or own
-        check_task(name or "", "--task" if self.task else "the task of the file")
-        if self.options:
-            return own_task(name, self.options)
-        if self.task and own in TASKS and own != self.task:
-            hint = "leave out --task, or name other files"
-            raise CrystalError(f"answers to the task {own}, not {self.task}", hint=hint)
-        hint = "list the options of a task of your own: --options a,b,c"
-        if name not in TASKS and not self.task:
-            what = f"the task {name!r:.60} is none of ours" if name else f"{UNSAID} task"
-            hint = f"--task with one of: {', '.join(TASKS)}; or, of a new name, {hint}"
-            raise CrystalError(what, hint=hint)
-        if not TASKS[known(name, TASKS, "task", hint=hint)].closed:
-            hint = f"--task my_{name} --options a,b,c, with the options to be told apart"
-            raise CrystalError(f"the task {name} has no list of options", hint=hint)
-        return TASKS[name]
-
-    def one(self, name: str, answer: Answer) -> str:
-        own, asked = getattr(answer, name), getattr(self, name)
-        if own and asked and own != asked:
-            what = f"the {name} is {own:.60} in the file, but --{name} is {asked:.60}"
-            raise CrystalError(what, hint=f"leave out --{name}")
-        if not (found := own or asked):
-            raise CrystalError(f"{UNSAID} {name}", hint=f"--{name} NAME")
-        return found
-
 
 # -- counted
 
 
 class Tally:
+    """What was read so far."""
+
     def __init__(self) -> None:
         self.tasks: dict[str, Task] = {}
         self.draws: dict[Place, Counter[str]] = defaultdict(Counter)  # option, or "" -> replies
@@ -92,66 +41,61 @@ class Tally:
         self.clusters: dict[Place, str | None] = {}
         self.seen: dict[str, str] = {}  # identity -> where
         self.owns: set[str | None] = set()  # what the files call their tasks
-        self.failed: list[Answer] = []
+        self.failed: list[str] = []  # where, and why
         self.decodings: set[tuple[tuple[str, str], ...]] = set()
-        self.empty = 0  # replies without text
         self.cut = 0  # replies whose answer might have gone on, had there been room: 1 of 17
         self.unread: dict[str, Counter[str]] = defaultdict(Counter)  # by task, of no option
 
-    def add(self, answer: Answer, asked: Asked) -> None:
-        """Raises: CrystalError, without a place."""
+    def add(self, answer: Answer, asked: Asked, where: str) -> None:
+        """Count an answer that stands there."""
         self.owns.add(answer.task)
         if len(self.owns) > 1 and (asked.task or asked.options):
             names = " and ".join(sorted(map(str, self.owns)))
             hint = "import the files of one task, then those of the next with --append"
-            raise CrystalError(f"answers to the tasks {names}, where one is given", hint=hint)
+            raise no(f"answers to the tasks {names}, where one is given", hint)
         task = asked.task_of(answer.task)
         ladder, stage = (asked.one(name, answer) for name in ("ladder", "stage"))
         place = Place(ladder, stage, task.name, answer.prompt)
         if first := self.seen.get(answer.identity):
             hint = "name every log once, in one of its forms"
-            raise CrystalError(f"this reply is there twice, first in {first}", hint=hint)
+            raise no(f"this reply is there twice, first in {first}", hint)
         if answer.identity is not None:
-            self.seen[answer.identity] = answer.where
+            self.seen[answer.identity] = where
         if answer.failed is not None:
-            self.failed.append(answer)
+            self.failed.append(f"{where}: {answer.failed:.80}")
             return
         self.tasks[task.name] = task
         if (first := self.clusters.setdefault(place, answer.cluster)) != answer.cluster:
             both = f"of {first!r:.60} and of {answer.cluster!r:.60}"
-            what = f"prompt {place.prompt!r:.60} is {both}"
-            raise CrystalError(what, hint="give prompts of two clusters (column cluster) two names")
+            hint = "give prompts of two clusters (column cluster) two names"
+            raise no(f"prompt {place.prompt!r:.60} is {both}", hint)
         if answer.score is None:
             self._count(answer, task, place)
         else:
             self._score(answer.text or "", answer.score, place)
         if self.draws and self.scores:
             what = "replies and option scores, which one table cannot hold"
-            raise CrystalError(what, hint="import them into two tables")
+            raise no(what, "import them into two tables")
 
     def _count(self, answer: Answer, task: Task, place: Place) -> None:
         text = texts.whole(answer.text or "")
         option = read(text, task)
         self.draws[place][option or ""] += 1
-        self.empty += not text.strip()
         self.cut += answer.cut and option is not None and read(text + "x", task) != option
         self.unread[task.name][text.strip()[:SHOWN]] += option is None
         self.decodings |= {answer.decoding} - {()}
 
     def _score(self, text: str, score: float, place: Place) -> None:
         if not score <= EXCESS:  # NaN, too
-            raise CrystalError(f"{score} is no log-likelihood of {text!r:.60}", hint=AGAIN)
+            raise no(f"{score} is no log-likelihood of {text!r:.60}", AGAIN)
         if text in (scored := self.scores[place]):
             what = f"{text!r:.60} is scored twice for prompt {place.prompt!r:.60}"
             hint = "name every log once, and prompts by what tells them apart (--prompt-from)"
-            raise CrystalError(what, hint=hint)
+            raise no(what, hint)
         scored[text] = math.exp(score)
 
     def table(self) -> pd.DataFrame:
-        """Columns of Place, cluster if there is any, option, and count or probability.
-
-        Raises: CrystalError if an option was not scored.
-        """
+        """Columns of Place, cluster if there is any, option, and count or probability."""
         found = []
         for place, cluster in self.clusters.items():
             each = self._distribution(place) if self.scores else self.draws[place]
@@ -162,22 +106,18 @@ class Tally:
         return frame if any(self.clusters.values()) else frame.drop(columns="cluster")
 
     def _distribution(self, place: Place) -> dict[str, float]:
-        task, scores = self.tasks[place.task], self.scores[place]
-        p = dict.fromkeys(task.options, 0.0)
-        named = {text: read(texts.whole(text), task) for text in scores}
-        if lacking := [option for option in p if option not in named.values()]:
-            what = f"{len(lacking)} of {len(p)} options have no score, first {lacking[0]}"
+        task, where = self.tasks[place.task], f"task {place.task}, prompt {place.prompt}"
+        p: dict[str, float] = defaultdict(float)
+        for text, score in self.scores[place].items():
+            p[read(texts.whole(text), task) or ""] += score
+        if lacking := [option for option in task.options if option not in p]:
+            what = f"{len(lacking)} of {len(task.options)} options have no score"
             hint = "score every option; or name a new --task, with --options that are scored"
-            where = f"task {task.name}, prompt {place.prompt}"
-            raise CrystalError(what, where=where, hint=hint)
-        for text, option in named.items():
-            if option is not None:
-                p[option] += scores[text]
-        if (total := math.fsum(p.values())) > 1 + SLACK:
+            raise CrystalError(f"{what}, first {lacking[0]}", where=where, hint=hint)
+        if (total := math.fsum(p[option] for option in task.options)) > 1 + SLACK:
             what = f"the options' scores sum to {total:.4g}, above 1: an option that begins another"
-            what += " holds its score, too"
             hint = "import replies, or a new --task with --options of which none begins another"
-            raise CrystalError(what, where=f"task {task.name}, prompt {place.prompt}", hint=hint)
+            raise CrystalError(f"{what} holds its score, too", where=where, hint=hint)
         return p | {"": max(0.0, 1 - total)}
 
     def told(self) -> Iterator[str]:
@@ -190,43 +130,38 @@ class Tally:
             every = sum(self.draws.values(), Counter())
             share = 1 - every[""] / every.total()
             yield f"{len(self.draws)} prompts, {every.total()} draws, {share:.1%} read as an option"
-        if self.empty:
-            yield f"empty replies, counted as none of the options: {self.empty}"
-        if often := most_often(sum(self.unread.values(), Counter())):
-            yield f"read as no option, most often: {often}"
-        if self.cut:
-            cut = "cut at the limit of tokens right behind the option"
-            yield f"replies {cut}, which a longer answer may begin with: {self.cut}"
-        if self.failed:
-            yield f"failed requests, left out: {self._failed}"
+        unread = sum(self.unread.values(), Counter())
+        cut = "replies cut at the limit of tokens right behind the option"
+        beside = {
+            "empty replies, counted as none of the options": unread[""],
+            "read as no option, most often": most_often(unread),
+            f"{cut}, which a longer answer may begin with": self.cut,
+            "failed requests, left out": self._failed(),
+        }
+        yield from (f"{what}: {found}" for what, found in beside.items() if found)
         greedy = {("do_sample", "False"), ("temperature", "0"), ("temperature", "0.0")}
         for decoding in sorted(self.decodings):
-            repeats = "" if greedy.isdisjoint(decoding) else GREEDY
+            repeats = "; this is greedy: repeats of one answer are not draws"
+            repeats = "" if greedy.isdisjoint(decoding) else repeats
             yield f"decoding as logged: {', '.join(map(' '.join, decoding))}{repeats}"
 
-    @property
     def _failed(self) -> str:
-        first = self.failed[0]
-        return f"{len(self.failed)}, first {first.where}: {first.failed:.80}"
+        return f"{len(self.failed)}, first {self.failed[0]}" if self.failed else ""
 
-    def check(self, where: str) -> None:
+    def check(self) -> None:
         """Refuse what is no table: no answer at all, or none that is an option of its task."""
-        sound = {place.task for place, mine in self.draws.items() if mine.total() > mine[""]}
-        unread = [task for task in self.unread if task not in sound]
         if not self.clusters and self.failed:
-            what, hint = f"all requests failed: {self._failed}", "ask again for what failed"
-        elif not self.clusters:
-            what, hint = "there is no sample", "let the tool log samples, then import its log"
-        elif unread:
+            raise no(f"all requests failed: {self._failed()}", "ask again for what failed")
+        if not self.clusters:
+            raise no("there is no sample", "let the tool log samples, then import its log")
+        sound = {place.task for place, mine in self.draws.items() if mine.total() > mine[""]}
+        if unread := [task for task in self.unread if task not in sound]:
             often = (most_often(self.unread[task]) or "every reply is empty" for task in unread)
             each = "; ".join(map(": ".join, zip(unread, often)))
-            what = f"nothing was read as an option of {each}"
             hint = "--task with the task that was asked; or a new name, with --options a,b,c"
             if each.endswith("empty"):
                 hint = "leave the model room for an answer; reasoning may have used up its tokens"
-        else:
-            return
-        raise CrystalError(what, where=where, hint=hint)
+            raise no(f"nothing was read as an option of {each}", hint)
 
 
 def most_often(unread: Counter[str]) -> str:
@@ -241,17 +176,19 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
     if len({path.resolve() for path in paths}) < len(paths):
         raise CrystalError("a file is named twice", hint="name every file once")
     for path in paths:
-        try:
-            for answer in reader(path, asked.named):
-                with placed(answer.where):
-                    found.add(answer, asked)
-        except OSError as error:
-            what = f"cannot be read: {error.strerror or error}"
-            raise CrystalError(what, where=path, hint="name a file that is there") from error
-        except RecursionError as error:
-            what = "a record is nested too deeply"
-            raise CrystalError(what, where=path, hint="write it flat") from error
-    found.check(", ".join(map(str, paths)))
+        with inside(path):
+            try:
+                for where, answers in reader(path, asked):
+                    with placed(where):
+                        for answer in answers:
+                            found.add(answer, asked, f"{path}, {where}")
+            except OSError as error:
+                what = f"cannot be read: {error.strerror or error}"
+                raise no(what, "name a file that is there") from error
+            except RecursionError as error:
+                raise no("a record is nested too deeply", "write it flat") from error
+    with placed(", ".join(map(str, paths))):
+        found.check()
     return found
 
 
@@ -259,7 +196,7 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
 
 
 def check_place(out: Path) -> None:
-    """Raises: CrystalError for another ending, or a folder that is not there."""
+    """Refuse another ending, or a folder that is not there."""
     known(out.suffix, SUFFIXES, "ending of a table")
     if not out.parent.is_dir():
         what = "could not be written: there is no such folder"
@@ -271,34 +208,35 @@ def check_out(
 ) -> list[dict]:
     """Rows of the table that is there, verbatim, to be followed by the rows `new`.
 
-    Raises: CrystalError if no table can be written there, or one is there and `append` is not said,
-    or it has other `columns` or one of the prompts already.
+    Raises: CrystalError if it cannot be written, or is there without `append`, or has other columns
+    or one of the prompts already.
     """
     check_place(out)
-    if out.exists() and not append:
-        hint = "--append adds to it; or choose another --out"
-        raise CrystalError("the table is there already", where=out, hint=hint)
-    once = {"unit": "cluster"} if "cluster" in columns else {}  # as it was called
-    there = rows(out) if columns and out.exists() else ()
-    old = [{once.get(name, name): cell for name, cell in cells.items()} for _, cells in there]
-    if wrong := next((cells for cells in old if set(cells) != set(columns)), None):
-        what = f"the table has the columns {some(wrong, 12)}, not {', '.join(columns)}"
-        raise CrystalError(what, where=out, hint="choose another --out")
-    there = {tuple(texts.whole(texts.written(row[name])) for name in Place._fields) for row in old}
-    places = dict.fromkeys(tuple(row[name] for name in Place._fields) for row in new)
-    if twice := [place for place in places if place in there]:
-        first = ", ".join(map(texts.short, twice[0]))
-        what = f"{len(twice)} prompts are in the table already, first {first}"
-        hint = "name another --ladder, --stage or --out; or all files of a prompt in one import"
-        raise CrystalError(what, where=out, hint=hint)
-    return old
+    if not out.exists():
+        return []
+    with inside(out):
+        if not append:
+            raise no("the table is there already", "--append adds to it; or choose another --out")
+        once = {"unit": "cluster"} if "cluster" in columns else {}  # as it was called
+        there = rows(out) if columns else ()
+        old = [{once.get(name, name): cell for name, cell in cells.items()} for _, cells in there]
+        if wrong := next((cells for cells in old if set(cells) != set(columns)), None):
+            what = f"the table has the columns {some(wrong, 12)}, not {', '.join(columns)}"
+            raise no(what, "choose another --out")
+        there = {
+            tuple(texts.whole(texts.written(cells[n])) for n in Place._fields) for cells in old
+        }
+        places = dict.fromkeys(tuple(cells[n] for n in Place._fields) for cells in new)
+        if twice := [place for place in places if place in there]:
+            first = ", ".join(map(texts.short, twice[0]))
+            what = f"{len(twice)} prompts are in the table already, first {first}"
+            hint = "name another --ladder, --stage or --out; or all files of a prompt in one import"
+            raise no(what, hint)
+        return old
 
 
 def save(table: pd.DataFrame, out: Path, append: bool = False) -> int:
-    """Write the table, CSV, JSONL or parquet by the ending of `out`; return its rows.
-
-    A table that was there is added to, or stays as it was. Raises: CrystalError as `check_out`.
-    """
+    """Write the table, or add it to what is there, as `check_out` allows; how many rows it has."""
     new = table.to_dict("records")
     every = check_out(out, append, list(table.columns), new) + new
     write(every, out)
@@ -306,9 +244,8 @@ def save(table: pd.DataFrame, out: Path, append: bool = False) -> int:
 
 
 def write(records: list[dict], out: Path, *, verbatim: bool = False) -> None:
-    """Write a table whole or not at all, in place of what is there.
-
-    verbatim: in CSV, nothing goes before what a spreadsheet would compute.
+    """Write a table whole or not at all, by the ending of `out`. verbatim: in CSV, nothing goes
+    before what a spreadsheet would compute.
     """
     check_place(out)
     with explained("could not be written", out):

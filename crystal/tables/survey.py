@@ -2,16 +2,15 @@
 
 Without an SFT stage the first later stage stands in its place; with one later stage only, settling
 is not judged; of a base alone, only whether it is liquid. Without a base there are but numbers.
-Prompts of one cluster, or of one name in several tasks, are one context. Tasks that share options
-are of one kind (`measure.joint`). Where the table says what was answered, stages are compared on
-the prompts that all of them answer. Tasks, prompts and options are taken in the order of their
-names wherever chance or a tie could see another, so the order of rows changes no number.
+Prompts of one cluster, or of one name in several tasks, are one context. Stages are compared on the
+prompts that all of them answer, where the table says that. Tasks, prompts and options are taken in
+the order of their names wherever chance or a tie could see another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from ..measure import chain
 from ..measure import evidence as ev
 from ..measure import quantities as ph
 from ..measure.chain import NOT_MEASURABLE, POOLED
-from ..measure.claims import QUANTILE, THRESHOLDS, Verdict, finite
+from ..measure.claims import THRESHOLDS, Verdict, finite
 from ..measure.evidence import Count, Evidence, count
 from ..measure.inference import Estimate, student
 from ..present import show, verdicts
@@ -68,9 +67,9 @@ class Roles(NamedTuple):
             return "no base, so nothing is judged"
         if not self.tuned:
             return "no later stage, so only the base is judged"
-        other = "" if self.tuned == "sft" else f"{self.tuned} stands in the place of SFT"
-        none = "" if self.final else "no later stage, so settling is not judged"
-        return "; ".join(filter(None, (other, none)))
+        told = [] if self.tuned == "sft" else [f"{self.tuned} stands in the place of SFT"]
+        told += [] if self.final else ["no later stage, so settling is not judged"]
+        return "; ".join(told)
 
 
 def roles(stages: Sequence[str]) -> Roles:
@@ -86,7 +85,7 @@ def evidence(table: Table, ladder: str, task: str, stages: Sequence = ()) -> dic
 
     Prompts with fewer than `evidence.FEWEST` draws at any stage are left out.
     """
-    mine = table.frame[(table.frame["ladder"] == ladder) & (table.frame["task"] == task)]
+    mine = _of(table.frame, ladder, task)
     mine = mine[mine.groupby("prompt")["draws"].transform("min") >= ev.FEWEST]
     mine = mine[mine["stage"].isin(stages)] if stages else mine
     mine = mine[mine.groupby("prompt")["stage"].transform("nunique") == mine["stage"].nunique()]
@@ -101,27 +100,35 @@ def evidence(table: Table, ladder: str, task: str, stages: Sequence = ()) -> dic
     }
 
 
+def _of(frame: pd.DataFrame, ladder: str, task: str) -> pd.DataFrame:
+    return frame[(frame["ladder"] == ladder) & (frame["task"] == task)]
+
+
 def named_order(table: Table, task: str) -> list[int]:
     """Places of a task's options in the order of their names; those of ours stand as they are."""
     options, own = table.options[task], TASKS.get(task)
-    if own and own.options == options:
-        return list(range(len(options)))
-    return sorted(range(len(options)), key=options.__getitem__)
+    ours = own and own.options == options
+    return sorted(range(len(options)), key=None if ours else options.__getitem__)
 
 
-def answered_by(table: Table, ladder: str, task: str, stages: Sequence[str]) -> Count | None:
-    """How many prompts all of these stages answer; None where the table lacks that, or a stage."""
-    mine = table.asked[(table.asked["ladder"] == ladder) & (table.asked["task"] == task)]
+def compared(
+    table: Table, ladder: str, task: str, stages: Sequence[str]
+) -> tuple[Count | None, dict[str, Evidence]]:
+    """How many prompts all of these stages answer, None where the table lacks that or a stage; and
+    their `evidence`, none if those are too few.
+    """
+    mine = _of(table.asked, ladder, task)
     masses = [mine.loc[mine["stage"] == stage, "mass"].to_numpy() for stage in stages]
-    return count(*masses) if all(len(mass) for mass in masses) else None
+    counted = count(*masses) if all(len(mass) for mass in masses) else None
+    few = counted and not counted.measurable
+    return counted, {} if few else evidence(table, ladder, task, stages)
 
 
 def phases_of(table: Table, ladder: str, task: str, who: Roles) -> chain.Parts:
     """What each phase compares, where its stages are there; the count, if too few are answered."""
     parts: dict[str, Sequence[Evidence] | Count] = {}
-    for phase, stages in zip(chain.CLAIMS, (who[:1], who[:2], who), strict=True):
-        counted = answered_by(table, ladder, task, stages)
-        found = evidence(table, ladder, task, stages)
+    for phase, stages in zip(chain.CLAIMS, (who[:1], who[:2], who)):
+        counted, found = compared(table, ladder, task, stages)
         if counted and not counted.measurable:
             parts[phase] = counted
         elif all(stage in found for stage in stages):
@@ -129,18 +136,10 @@ def phases_of(table: Table, ladder: str, task: str, who: Roles) -> chain.Parts:
     return parts
 
 
-def survey(
-    table: Table,
-    ladder: str,
-    *,
-    quantile: float = QUANTILE,
-    seed: int = 0,
-    permutations: int = 999,
-    tick: Callable[[], object] = bool,
-) -> dict[str, list[Verdict]]:
-    """Task -> verdicts of one ladder, as `measure.chain` gives them; under POOLED, over all tasks.
+def survey(table: Table, ladder: str, **how: Any) -> dict[str, list[Verdict]]:
+    """Task -> verdicts of one ladder; how: as in `chain.survey`.
 
-    tick: called PHASES times a task.
+    Raises: CrystalError if nothing was drawn often enough, too.
     """
     who = roles(table.ladders[ladder])
     every = {task: phases_of(table, ladder, task, who) for task in sorted(table.tasks[ladder])}
@@ -153,7 +152,6 @@ def survey(
         hint = "draw more answers, or judge another ladder: --ladder NAME"
         what = f"no prompt of the ladder {ladder!r:.60} has {drawn}"
         raise CrystalError(what, where=table.path, hint=hint)
-    how = {"quantile": quantile, "seed": seed, "permutations": permutations, "tick": tick}
     options = {task: table.options[task] for task in every if task in table.options}
     found = chain.survey(every, options, **how).verdicts
     shown = [*table.tasks[ladder], POOLED]  # as they stand in the table
@@ -167,24 +165,24 @@ def numbers(table: Table) -> pd.DataFrame:
     """One row per ladder, task and stage, of distributions meaned over the prompts that it answers.
 
     No row where they are too few. mass: on options; where the table says it, answered of asked
-    prompts; entropy, liquidity: in bits, the latter nan of one prompt; from base, from previous:
-    total variation on the prompts that both stages answer; top: the likeliest option, its
-    probability, its rank in the base, from 1.
+    prompts; entropy, liquidity: in bits; from base, from previous: total variation on the prompts
+    that both stages answer; top: the likeliest option, its probability, its rank in the base.
     """
     rows, nan = [], np.nan
     for (ladder, task), mine in table.frame.groupby(["ladder", "task"], sort=False):
-        every, first, before = table.ladders[ladder], "", ""
+        every, order, first, before = table.ladders[ladder], named_order(table, task), "", ""
         for stage in every:
-            counted = answered_by(table, ladder, task, [stage])
-            given = evidence(table, ladder, task, [stage]).get(stage)
-            first = first or (stage if (counted or given) and "base" in every else "")
-            if given is None or (counted and not counted.measurable):
+            counted, found = compared(table, ladder, task, [stage])
+            if "base" in every and (counted or found):
+                first = first or stage
+            if stage not in found:
                 continue
             base, own = _means(table, ladder, task, first, stage)
             previous, now = _means(table, ladder, task, before or stage, stage)
-            p, before = given.distribution.mean(0), stage
-            (prompts, options), top = given.distribution.shape, int(p.argmax())
-            likeliest = table.options[task][named_order(table, task)[top]]
+            p, before = found[stage].distribution.mean(0), stage
+            (prompts, options), top = found[stage].distribution.shape, int(p.argmax())
+            bits = ev.liquidity(found[stage], np.ones(prompts)) if prompts > 1 else nan
+            entropy = float(ph.entropy_bits(p))
             row = {
                 "ladder": ladder,
                 "task": task,
@@ -192,12 +190,12 @@ def numbers(table: Table) -> pd.DataFrame:
                 "prompts": prompts,
                 "options": options,
                 "mass": float(mine.loc[mine["stage"] == stage, "mass"].mean()),
-                "entropy": float(ph.entropy_bits(p)),
-                "normalised": float(ph.normalised_entropy(p)) if options > 1 else nan,
-                "liquidity": float(ev.liquidity(given, np.ones(prompts))) if prompts > 1 else nan,
+                "entropy": entropy,
+                "normalised": entropy / float(np.log2(options)) if options > 1 else nan,
+                "liquidity": float(bits),
                 "from base": float(ph.tv(own, base)),
                 "from previous": float(ph.tv(now, previous)),
-                "top": likeliest,
+                "top": table.options[task][order[top]],
                 "p(top)": float(p[top]),
                 "rank in base": 1 + sum(base > base[top]) if np.isfinite(base[top]) else nan,
             }
@@ -207,10 +205,8 @@ def numbers(table: Table) -> pd.DataFrame:
 
 
 def _means(table: Table, ladder: str, task: str, *stages: str) -> list[np.ndarray]:
-    """The mean distributions of two stages on the prompts that both answer; nan: too few."""
-    counted = answered_by(table, ladder, task, stages)
-    few = counted and not counted.measurable
-    found = {} if few else evidence(table, ladder, task, stages)
+    """The mean distributions of stages on the prompts that all of them answer; nan: too few."""
+    _, found = compared(table, ladder, task, stages)
     none = np.full(len(table.options[task]), np.nan)
     return [found[stage].distribution.mean(0) if stage in found else none for stage in stages]
 
@@ -220,8 +216,8 @@ def over_tasks(numbers: pd.DataFrame, column: str) -> pd.DataFrame:
     rows = []
     for (ladder, stage), mine in numbers.groupby(["ladder", "stage"], sort=False):
         values = mine[column].dropna().to_numpy()
-        mean = values.mean() if len(values) else np.nan
-        found = student(values) if len(values) > 1 else Estimate(float(mean), np.nan, np.nan)
+        mean = float(values.mean()) if len(values) else np.nan
+        found = student(values) if len(values) > 1 else Estimate(mean, np.nan, np.nan)
         rows.append((ladder, stage, found.value, found.low, found.high, len(values)))
     return pd.DataFrame(rows, columns=["ladder", "stage", "value", "low", "high", "tasks"])
 
@@ -235,7 +231,8 @@ def stages_text(table: Table, ladders: Iterable[str], arrow: str = "→") -> lis
     for ladder in ladders:
         stages = table.ladders[ladder]
         instead = roles(stages).told
-        lines.append(f"{ladder}: {f' {arrow} '.join(stages)}" + (f" ({instead})" * bool(instead)))
+        told = f"{ladder}: {f' {arrow} '.join(stages)}"
+        lines.append(f"{told} ({instead})" if instead else told)
     return lines
 
 
@@ -252,16 +249,19 @@ def as_myst(every: pd.DataFrame) -> str:
 
 
 def as_json(table: Table, found: Found) -> dict:
-    """All of it for other programs: notes; per ladder its stages, verdicts and numbers.
-
-    What does not exist is None.
+    """All of it for other programs: notes; per ladder its stages, verdicts and numbers. What does
+    not exist is None.
     """
     every, ladders = numbers(table), {}
     for ladder, stages in table.ladders.items():
         judged = [_verdict(task, v) for task, those in found[ladder].items() for v in those]
         mine = every[every["ladder"] == ladder].drop(columns="ladder").to_dict("records")
-        found_here = {"verdicts": [*map(_plain, judged)], "numbers": [*map(_plain, mine)]}
-        ladders[ladder] = {"stages": list(stages), "roles": roles(stages).told} | found_here
+        ladders[ladder] = {
+            "stages": list(stages),
+            "roles": roles(stages).told,
+            "verdicts": [*map(_plain, judged)],
+            "numbers": [*map(_plain, mine)],
+        }
     return {"notes": list(table.notes), "ladders": ladders}
 
 
@@ -273,7 +273,7 @@ def _verdict(task: str, v: Verdict) -> dict:
 
 
 def _plain(row: Mapping[str, object]) -> dict:
-    plain = {name: getattr(x, "item", lambda x=x: x)() for name, x in row.items()}
+    plain = {name: x.item() if isinstance(x, np.generic) else x for name, x in row.items()}
     return {name: finite(x) if isinstance(x, float) else x for name, x in plain.items()}
 
 
@@ -317,8 +317,8 @@ def plot_stages(frame: pd.DataFrame, stages: Sequence[str], measured: str) -> Fi
 
 
 def load_answers(table: Table, checkpoints: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    """A row per prompt of every checkpoint (ladder, stage): these names, and the probability of
-    each option, conditional on an option. Prompts with the same likeliest one side by side.
+    """A row per prompt of every checkpoint (ladder, stage): names, and the probability of each
+    option. Prompts with the same likeliest one side by side.
     """
     (options,) = table.options.values()
     there, frames = dict(iter(table.frame.groupby(["ladder", "stage"], sort=False))), []
@@ -354,18 +354,15 @@ def plot_answers(frame: pd.DataFrame) -> Figure:
 
 
 def load_sides(ours: Found, theirs: Found) -> pd.DataFrame:
-    """One row per claim of SAID and ladder, of two kinds.
-
-    "tasks", ours: on how many tasks each verdict stands. "all", ours and published: verdict and
-    number over all tasks.
+    """One row per claim of SAID and ladder. kind: "tasks", of ours, on how many each verdict
+    stands; "all", verdict and number over all tasks.
     """
     counts = verdicts.load_counts(ours).assign(kind="tasks")
     each = [verdict.replace("-", "_") for verdict in chain.VERDICTS]
-    tasks = counts[["claim", "kind", "ladder", "tasks", *each]]
-    pooled = {ladder: {POOLED: found.get(POOLED, ())} for ladder, found in (ours | theirs).items()}
-    over = verdicts.load_verdicts(pooled).assign(kind="all")
-    over = over.drop(columns="number", errors="ignore").rename(columns={"value": "number"})
+    over = load_pooled(ours | theirs).drop(columns=["ladder", "number"], errors="ignore")
+    over = over.rename(columns={"task": "ladder", "value": "number"}).assign(kind="all")
     columns = ["claim", "kind", "ladder", "verdict", "number", "low", "high"]
+    tasks = counts[["claim", "kind", "ladder", "tasks", *each]]
     frame = pd.concat([tasks, over.reindex(columns=columns)])
     order = {"key": lambda claims: claims.map(list(SAID).index), "kind": "stable"}
     return frame[frame["claim"].isin(SAID)].sort_values("claim", **order).reset_index(drop=True)
