@@ -106,13 +106,13 @@ def hint_of(error: OSError, path: Path) -> str:
 
 
 @contextlib.contextmanager
-def explained(what: str, path: Path) -> Iterator[None]:
+def explained(what: str, path: Path, hint: str | None = None) -> Iterator[None]:
     """Where a file or folder cannot be read or written: `what`, why, and what helps."""
     try:
         yield
     except OSError as error:
         what = f"{what}: {error.strerror or error}"
-        raise CrystalError(what, where=path, hint=hint_of(error, path)) from error
+        raise CrystalError(what, where=path, hint=hint or hint_of(error, path)) from error
 
 
 def write_file(path: Path, blob: bytes) -> None:

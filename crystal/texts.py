@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from .errors import CrystalError
+from .files import explained
 
 # Control characters, halves of characters, ends of lines, marks that turn the order of reading.
 HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -35,12 +36,10 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 def read_text(path: Path, hint: str) -> str:
     """The file's text in UTF-8. Raises: CrystalError with `hint` if it cannot be read as that."""
     try:
-        return path.read_text(encoding="utf-8")
+        with explained("the file cannot be read", path, hint):
+            return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         what = f"the file is not text in UTF-8 at byte {error.start}"
-        raise CrystalError(what, where=path, hint=hint) from error
-    except OSError as error:
-        what = f"the file cannot be read: {error.strerror or error}"
         raise CrystalError(what, where=path, hint=hint) from error
 
 

@@ -300,7 +300,7 @@ def test_a_full_disk_leaves_the_old_list(stamped, monkeypatch):
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(CrystalError, match="could not be written.*No space left"):
-        pages.put({"id": "b"})
+        pages.put(pages.Page(id="b", template="plain", title="B"))
     assert (stamped / pages.OWN).read_bytes() == before and not list(
         (stamped / "book").glob("*.tmp")
     )

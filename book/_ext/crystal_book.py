@@ -72,14 +72,13 @@ def data(app: Sphinx, name: str) -> dict | list:
 
 
 def quote(claims: dict, name: str) -> str:
-    """The text of `page/claim.field`. claims: by page. Raises: KeyError naming what is unknown."""
-    page, _, rest = name.partition("/")
-    key, _, field = rest.rpartition(".")
-    record = claims[page][key]
+    """The text of `claim.field`, of a page's claims. Raises: KeyError naming what is unknown."""
+    key, _, field = name.rpartition(".")
+    record = claims[key]
     if field == "interval":
         return f"{fmt(record['low'])} to {fmt(record['high'])}"
     if field == "runs":
-        chip = claims[page][key.replace("runs-", "all-", 1)]["verdict"].replace("-", " ")
+        chip = claims[key.replace("runs-", "all-", 1)]["verdict"].replace("-", " ")
         parts = (f"{chip} in", "of")
         alike, runs = (re.search(rf"{part} (\d+)", record["sentence"]) for part in parts)
         return f"in {alike[1]} of {runs[1]} runs" if alike else record["sentence"]
@@ -91,21 +90,18 @@ def quote(claims: dict, name: str) -> str:
 
 class Claim(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list]:
-        page = self.text.partition("/")[0]
-        # of that page alone: no other page changes this document
-        kept, other = f"claims/{page}.json", f"elsewhere/{page}.json"
-        there = (Path(self.env.srcdir) / kept).is_file()
-        for name in (kept, other) if there else ():
-            self.env.note_dependency(name)
+        page, _, name = self.text.removesuffix("?").partition("/")
+        kept, found = f"claims/{page}.json", {"claims": {}, "elsewhere": []}
+        if (Path(self.env.srcdir) / kept).is_file():
+            self.env.note_dependency(kept)  # no other page changes this document
+            found = data(self.env.app, kept)
         try:
-            claims = {page: data(self.env.app, kept)} if there else {}
-            text = quote(claims, self.text.removesuffix("?"))
-            return self.linked(text, page), []
+            return self.linked(quote(found["claims"], name), page), []
         except KeyError as missing:
             if self.text.endswith("?"):
                 return [nodes.inline(self.rawtext, "–")], []
-            if there and (shown := data(self.env.app, other)):
-                said = f"(not in this run, with {' '.join(shown)})"
+            if found["elsewhere"]:
+                said = f"(not in this run, with {' '.join(found['elsewhere'])})"
                 return [nodes.inline(self.rawtext, said)], []
             where = self.get_location()
             log.warning("claim %r: %s is not in claims.json", self.text, missing, location=where)

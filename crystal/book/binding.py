@@ -1,14 +1,12 @@
 """Binds prose and executed pages into `_build/source/`; the book engine renders `_build/html/`.
 
 The engine gets plain MyST and notebooks that need none of its help: each output that `show` marked
-as MyST becomes a markdown cell. `pack` makes one archive of the book, its data and its code. Knows
-nothing of how pages are run.
+as MyST becomes a markdown cell. `pack` makes one archive of the book, its data and its code.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import importlib
 import io
@@ -23,18 +21,19 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from .. import __version__
 from ..errors import CrystalError
-from ..files import hint_of, root, write_file
+from ..files import explained, root, write_file
 from ..keep import sums
 from ..keep.manifest import DRAWS, SAMPLES, logs, records, shard_path
 from ..present.show import MYST, slug
 from ..texts import markdown
 from ..workers import Died, ahead
 from .kernels import environment
-from .pages import LOCK, OWN, Page, page_list, sha, spelled, spine, values
+from .pages import LOCK, OWN, Page, assigned, page_list, sha, spine
 from .runs import stamped
 
 ENGINE = ("jupyter_book.sphinx", "myst_nb.sphinx_ext", "sphinx_book_theme", "sphinx_design")
@@ -46,20 +45,14 @@ ELSEWHERE = """\
 # %pip install -q -e .
 """  # the first cell of a notebook that a reader takes along
 NOT_SOURCE = {"pages.yml", "own.yml", "own.yml.tmp", "crystal.mplstyle", "__pycache__"}
-CODE = (
-    *("CHANGELOG.md", "CITATION.cff", "LICENSE*", "Makefile", "README.md", "*.toml", "*.yml"),
-    *(".binder/*", "book/**/*", "crystal/**/*", "notebooks/*.ipynb", "requirements/*"),
-    *("scripts/*", "tests/**/*"),
-)
+CODE = """CHANGELOG.md CITATION.cff LICENSE* Makefile README.md *.toml *.yml .binder/* book/**/*
+crystal/**/* notebooks/*.ipynb requirements/* scripts/* tests/**/*"""
 NAME = f"crystal-{__version__}"  # of the archive
 BEGINNING = (1980, 1, 1, 0, 0, 0)  # of all time, in a zip
 
 
 def assemble() -> Path:
-    """Write the book's source tree; files that stay the same keep their times.
-
-    Raises: CrystalError if a page of the list has not been run.
-    """
+    """Write the book's source tree; files that stay the same keep their times."""
     source, files = root() / "_build/source", dict(_files())
     for path in sorted(source.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
@@ -76,33 +69,33 @@ def assemble() -> Path:
 
 def _files() -> Iterator[tuple[str, bytes]]:
     """Every file of the source tree, by its path in it."""
-    for path in sorted((root() / "book").rglob("*")):
+    book, own, table = root() / "book", [], []
+    for path in sorted(book.rglob("*")):
         if path.is_file() and not NOT_SOURCE & set(path.parts):
-            yield path.relative_to(root() / "book").as_posix(), path.read_bytes()
-    pages = page_list()
-    for page in pages.values():
-        if stamped(page) is None:
+            yield path.relative_to(book).as_posix(), path.read_bytes()
+    for page in page_list().values():
+        if (stamp := stamped(page)) is None:
             what = f"page {page.id} has not been run"
             raise CrystalError(what, where=page.folder, hint="make reproduce")
         yield f"{document(page.id)}.ipynb", _bound(page)
-        for path in sorted(page.folder.glob("*.svg")) + sorted(page.folder.glob("*.csv")):
-            yield f"pages/{page.id}/{path.name}", path.read_bytes()
-        for path in sorted(page.folder.glob("*.js")):  # only what embeds it loads it
-            yield f"_theme/{page.id}/{path.name}", path.read_bytes()
-        claims = page.folder / "claims.json"
-        yield f"claims/{page.id}.json", claims.read_bytes() if claims.is_file() else b"{}"
-        yield f"elsewhere/{page.id}.json", json.dumps(_elsewhere(page)).encode()
-    own = [document(page.id) for page in pages.values() if page.listed == OWN]
+        # of scripts, only what embeds them loads them
+        for kind, place in (("svg", "pages"), ("csv", "pages"), ("js", "_theme")):
+            for path in sorted(page.folder.glob(f"*.{kind}")):
+                yield f"{place}/{page.id}/{path.name}", path.read_bytes()
+        claims, made = page.folder / "claims.json", stamp["fingerprint"]
+        found = json.loads(claims.read_bytes()) if claims.is_file() else {}
+        quoted = {"claims": found, "elsewhere": assigned(page, made["parameters"])}
+        yield f"claims/{page.id}.json", json.dumps(quoted).encode()
+        own += [document(page.id)] if page.listed == OWN else []
+        given = ", ".join(f"{name}={value}" for name, value in made["parameters"].items())
+        mark = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
+        row = (page.id, page.template, given, stamp["seconds"], mark)
+        table.append([markdown(cell) for cell in row])
     yield "own.json", json.dumps(own).encode()
-    yield "pages.csv", _status(pages).encode()
+    # What each page was made from, and how long it took: the provenance page's table, in MyST.
+    columns = ["page", "template", "parameters", "seconds", "fingerprint"]
+    yield "pages.csv", pd.DataFrame(table, columns=columns).to_csv(index=False).encode()
     yield "_toc.yml", yaml.safe_dump(contents(), sort_keys=False, allow_unicode=True).encode()
-
-
-def _elsewhere(page: Page) -> list[str]:
-    """The parameters of its last run that are not the page list's, as they are written."""
-    stamp, listed = stamped(page), values(page)
-    last = stamp["fingerprint"]["parameters"] if stamp else {}
-    return [f"{name}={spelled(x)}" for name, x in last.items() if x != listed.get(name)]
 
 
 def document(id: str) -> str:
@@ -111,10 +104,7 @@ def document(id: str) -> str:
 
 
 def contents() -> dict:
-    """The table of contents, in the engine's words, from the page list.
-
-    Under a chapter, its name is not said again: `Liquid: coin flip` is `coin flip` there.
-    """
+    """The engine's table of contents. Under a chapter, `Liquid: coin flip` is `coin flip`."""
 
     def entry(row: dict, above: str = "") -> dict:
         file, title = row.get("file") or document(row["id"]), row.get("title", "")
@@ -132,9 +122,7 @@ def contents() -> dict:
 
 
 def _bound(page: Page) -> bytes:
-    """The executed notebook as the book wants it: retitled, MyST outputs as cells, code and
-    sections of the third level folded.
-    """
+    """The executed notebook, retitled, MyST outputs as cells, code folded at the end."""
     notebook = json.loads((page.folder / "page.ipynb").read_text(encoding="utf-8"))
     cells, code = [_prose("title", f"# {markdown(page.title)}\n")], []
     for cell in notebook["cells"]:
@@ -193,20 +181,6 @@ def _downloads(html: Path) -> None:
         (html / f"_sources/{document(page.id)}.ipynb").write_text(whole, encoding="utf-8")
 
 
-def _status(pages: dict[str, Page]) -> str:
-    """The table of the provenance page, its cells MyST: what each page was made from, how long."""
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(["page", "template", "parameters", "seconds", "fingerprint"])
-    for page in pages.values():
-        stamp = stamped(page)
-        made = stamp["fingerprint"]
-        given = ", ".join(f"{name}={value}" for name, value in made["parameters"].items())
-        mark = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
-        table.writerow(map(markdown, (page.id, page.template, given, stamp["seconds"], mark)))
-    return out.getvalue()
-
-
 def index() -> Path:
     """The built book's landing page."""
     return root() / "_build/html/index.html"
@@ -220,26 +194,23 @@ def build(*, whole: bool = True, render: Callable | None = None) -> Path | None:
     render: of `engine`, where it was begun earlier.
     Raises: CrystalError with the engine's warnings.
     """
-    html = index().parent
-    try:
+    html, home = index().parent, root() / "_build"
+    with explained("the book could not be written", html):
         old = html.with_suffix(".old")
         if old.exists() and not html.exists():  # a kill came between the two renames of `_swap`
             old.rename(html)
-        source, work, stamp = assemble(), root() / "_build/work", root() / "_build/book.sha256"
-        inputs = f"{_tree_hash(source)} {sha(root() / LOCK)}".encode()
-        state = inputs + b" whole" if whole else inputs
-        last = stamp.read_bytes() if stamp.is_file() else b""
-        if index().is_file() and last in (state, inputs + b" whole"):
+        source, work, stamp = assemble(), home / "work", home / "book.sha256"
+        inputs = f"{_tree_hash(source)} {sha(root() / LOCK)}"
+        state = f"{inputs} whole" if whole else inputs
+        last = stamp.read_text() if stamp.is_file() else ""
+        if index().is_file() and last in (state, f"{inputs} whole"):
             return None
         _render(source, work, whole, render)
         _downloads(work / "_build/html")
         stamp.unlink(missing_ok=True)
         _swap(work / "_build/html", html)
-        stamp.write_bytes(state)
+        stamp.write_text(state)
         return index()
-    except OSError as error:
-        what = f"the book could not be written: {error}"
-        raise CrystalError(what, hint=hint_of(error, html)) from error
 
 
 def _swap(new: Path, html: Path) -> None:
@@ -304,7 +275,6 @@ def _engine(options: list[str] | None) -> tuple[int, str]:
 
 
 def _tree_hash(folder: Path) -> str:
-    """sha256 over the names and contents of all files under `folder`."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     lines = [f"{path.relative_to(folder).as_posix()} {sha(path)}" for path in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -327,7 +297,7 @@ def pack() -> Path:
     if wrong := sums.problems():
         raise CrystalError("; ".join(wrong), hint="make verify says more")
     path, blob = root() / f"_build/{NAME}.zip", io.BytesIO()
-    try:
+    with explained("the archive could not be written", path):
         with zipfile.ZipFile(blob, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in _with_sums():
                 entry = zipfile.ZipInfo(f"{NAME}/{name}", BEGINNING)
@@ -335,9 +305,6 @@ def pack() -> Path:
                 entry.external_attr = 0o644 << 16
                 archive.writestr(entry, content)
         write_file(path, blob.getvalue())
-    except OSError as error:
-        what = f"the archive could not be written: {error}"
-        raise CrystalError(what, hint=hint_of(error, path)) from error
     return path
 
 
@@ -363,6 +330,10 @@ def _packed() -> dict[str, Path]:
         for ladder in ours & {*logs(kind)}:
             data.append(home / f"data/{kind}/{ladder}/manifest.jsonl")
             data += [shard_path(ladder, record, kind) for record in records(ladder, kind)]
-    code = [path for glob in CODE for path in home.glob(glob) if "__pycache__" not in path.parts]
+    code = [path for glob in CODE.split() for path in home.glob(glob)]
     found |= {path.relative_to(home).as_posix(): path for path in (*data, *code)}
-    return {name: path for name, path in found.items() if path.is_file()}
+    return {
+        name: path
+        for name, path in found.items()
+        if path.is_file() and "__pycache__" not in path.parts
+    }

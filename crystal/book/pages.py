@@ -24,8 +24,8 @@ import yaml
 from .. import files
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
-from ..files import file_sha256, hint_of, root, write_file
-from ..texts import HOSTILE, is_number, line, parse_json, parse_yaml, read_text
+from ..files import explained, file_sha256, root, write_file
+from ..texts import HOSTILE, is_number, line, load_json, parse_yaml, read_text
 
 LOCK, STYLE, SPINE = "requirements/light.txt", "book/crystal.mplstyle", "book/pages.yml"
 OWN, YOURS = "book/own.yml", "Your ladders"  # the list, and the part of the book that it makes
@@ -134,18 +134,14 @@ def _parsed(text: str, where: str, name: str) -> Any:
     raise CrystalError(f"{place}: {line(wrong.message):.200}", where=where, hint=CORRECT[name])
 
 
-def put(row: dict) -> dict | None:
-    """Write a row to book/own.yml, over the row of its id or as the last; returns the old row."""
-    listed, path = list(_listed(OWN)), root() / OWN
-    place = next((i for i, other in enumerate(listed) if other.get("id") == row["id"]), len(listed))
-    (before,) = listed[place : place + 1] or [None]
-    listed[place : place + 1] = [row]
-    text = HEAD + yaml.safe_dump(listed, sort_keys=False, allow_unicode=True)
-    try:
+def put(page: Page) -> dict | None:
+    """Write a page to book/own.yml, over the row of its id or as the last; returns the old row."""
+    path, listed = root() / OWN, {one.get("id") or f"{one['file']}.md": one for one in _listed(OWN)}
+    before = listed.get(page.id)
+    listed[page.id] = {n: getattr(page, n) for n in ("id", "template", "title", "params")}
+    text = HEAD + yaml.safe_dump([*listed.values()], sort_keys=False, allow_unicode=True)
+    with explained("the list of your own pages could not be written", path):
         write_file(path, text.encode())
-    except OSError as error:
-        what = f"the list of your own pages could not be written: {error}"
-        raise CrystalError(what, where=path, hint=hint_of(error, path)) from error
     return before
 
 
@@ -343,6 +339,17 @@ def spelled(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def changed(page: Page, chosen: Mapping[str, Any]) -> dict[str, list]:
+    """Parameters whose value is not the page list's: name -> [its value, the chosen one]."""
+    listed = values(page)
+    return {n: [listed.get(n), value] for n, value in chosen.items() if value != listed.get(n)}
+
+
+def assigned(page: Page, chosen: Mapping[str, Any]) -> list[str]:
+    """The same as `parse` takes them."""
+    return [f"{name}={spelled(value)}" for name, (_, value) in changed(page, chosen).items()]
+
+
 def describe() -> str:
     """Every template's parameters with type, default and help."""
     lines = []
@@ -361,8 +368,7 @@ def shortest(path: Path) -> str:
 
 def cells(notebook: Path) -> list[dict]:
     """Cells of a notebook file, as in its JSON, each with a type, a source and metadata."""
-    hint = _restore(notebook)
-    found = parse_json(read_text(notebook, hint), notebook, hint)
+    found = load_json(notebook, hint := _restore(notebook))
     if wrong := files.misfit(found, NOTEBOOK):
         raise CrystalError(f"it is no notebook: {wrong}", where=notebook, hint=hint)
     return found["cells"]
@@ -393,8 +399,5 @@ def _restore(notebook: Path) -> str:
 
 def sha(path: Path) -> str:
     """sha256 of a file that pages depend on."""
-    try:
+    with explained("a file the pages depend on cannot be read", path, f"git checkout -- {path}"):
         return file_sha256(path)
-    except OSError as error:
-        what = f"a file the pages depend on cannot be read: {error.strerror or error}"
-        raise CrystalError(what, where=path, hint=f"git checkout -- {path}") from error

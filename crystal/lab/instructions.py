@@ -1,8 +1,8 @@
 """What a real base is post-trained on: instructions made by templates, and what to answer.
 
 `data/instructions/templates.yaml` holds the templates and their words, `answers.jsonl` what a real
-aligned teacher said to the open ones; of the rest the right answer is known by rule. The functions
-that make rows stand in for those of `curricula`, by the same names.
+aligned teacher said to the open ones; of the rest the right answer is known by rule. Functions that
+make rows are called as those of `curricula`.
 """
 
 from __future__ import annotations
@@ -55,10 +55,9 @@ _loaded = lru_cache(maxsize=4)(texts.load_yaml)
 def open_prompts() -> list[str]:
     """Every instruction that a teacher is asked, each once, in the order of the file."""
     known = templates()
-    about = [line.format(topic=topic) for line in known["open"] for topic in known["topics"]]
-    return about + [
-        line.format(sentence=s) for line in known["rewrite"] for s in known["sentences"]
-    ]
+    about = [line.format(topic=t) for line in known["open"] for t in known["topics"]]
+    given = [line.format(sentence=s) for line in known["rewrite"] for s in known["sentences"]]
+    return about + given
 
 
 def answers() -> dict[str, str]:
@@ -74,10 +73,7 @@ def answers() -> dict[str, str]:
 
 
 def taught() -> list[tuple[str, str]]:
-    """Open instructions with the teacher's answers, if not empty.
-
-    Raises: CrystalError while the teacher has not been asked all of them.
-    """
+    """Open instructions with the teacher's answers, if not empty; it must have given all."""
     given, asked = answers(), open_prompts()
     if missing := sum(prompt not in given for prompt in asked):
         what = f"{missing} of {len(asked)} instructions were not put to the teacher yet"
@@ -93,9 +89,9 @@ def teach() -> None:
     todo = sorted((prompt for prompt in open_prompts() if prompt not in done), key=len)
     if not todo:
         return
-    checkpoint = load_ladder(TEACHER).checkpoints[-1]
+    teacher = load_ladder(TEACHER).checkpoints[-1]
     began, asked = time.monotonic(), 0
-    for batch in replies(converted(checkpoint.source, checkpoint.revision)[0], todo):
+    for batch in replies(converted(teacher.source, teacher.revision)[0], todo):
         with path.open("a", encoding="utf-8") as file:
             for prompt, answer in zip(todo[asked:], batch, strict=False):
                 row = {"prompt": prompt, "answer": whole_sentences(answer)}
@@ -115,16 +111,16 @@ def replies(
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval().to(device)
-    how: dict[str, Any] = {"do_sample": False}
+    how: dict[str, Any] = {"do_sample": False, "max_new_tokens": tokens}
     if sample is not None:
         torch.manual_seed(sample)
-        how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-    form = {"add_generation_prompt": True, "padding": True, "return_tensors": "pt"}
+        how |= {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    form = {"add_generation_prompt": True, "return_dict": True, "padding": True}
     for start in range(0, len(prompts), BATCH):
         asked = [turn("user", prompt) for prompt in prompts[start : start + BATCH]]
-        asked = tokenizer.apply_chat_template(asked, **form, return_dict=True).to(device)
+        asked = tokenizer.apply_chat_template(asked, **form, return_tensors="pt").to(device)
         with torch.inference_mode():
-            ids = model.generate(**asked, **how, max_new_tokens=tokens)
+            ids = model.generate(**asked, **how)
         new = ids[:, asked["input_ids"].shape[1] :]
         yield tokenizer.batch_decode(new, skip_special_tokens=True)
 
@@ -291,8 +287,8 @@ def _rivals(rng: np.random.Generator) -> tuple[str, str, str]:
 def verifiable_rows(seed: int, count: int) -> list[Row]:
     """Checkable instructions with their right answers, for RLVR."""
     rng = rng_of(seed, RLVR)
-    found = [checkable(rng) for _ in range(count)]
-    return [{"prompt": turn("user", row["prompt"]), "answer": row["answer"]} for row in found]
+    rows = [checkable(rng) for _ in range(count)]
+    return [{"prompt": turn("user", row["prompt"]), "answer": row["answer"]} for row in rows]
 
 
 def right_answer(completions: list[list[Row]], answer: list[str], **_: Any) -> list[float]:

@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,6 @@ trl_utils._use_triton = lambda device: True
 # -- the tokenizer: byte-level BPE, trained on the corpus
 
 BOS, END, USER, ASSISTANT, PAD = "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|pad|>"
-
 # An answer begins where the generation prompt ends, and nothing follows its END: the loss on a
 # completion covers just that.
 CHAT_TEMPLATE = (
@@ -209,14 +209,28 @@ def train_base(recipe: Recipe, parent: Path | None, out: Path) -> None:
     tokenizer = train_tokenizer(texts, recipe.tokenizer, length)
     torch.manual_seed(seed)
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
-    how = recipe.model | {name: getattr(tokenizer, name) for name in names}
-    how |= {"vocab_size": len(tokenizer), "tie_word_embeddings": True}
-    config = AutoConfig.for_model(recipe.architecture, **how)
-    model = AutoModelForCausalLM.from_config(config)
-    how = {"save_strategy": "steps", "save_steps": 250, "save_total_limit": 1, "logging_steps": 20}
-    how |= {"warmup_steps": spec["warmup"], "lr_scheduler_type": "cosine_with_min_lr"}
-    how |= {"lr_scheduler_kwargs": {"min_lr_rate": 0.05}}
-    _pretrain(recipe, "base", out, model, tokenizer, seed, **how)
+    config = AutoConfig.for_model(
+        recipe.architecture,
+        **recipe.model,
+        **{name: getattr(tokenizer, name) for name in names},
+        vocab_size=len(tokenizer),
+        tie_word_embeddings=True,
+    )
+    _pretrain(
+        recipe,
+        "base",
+        out,
+        AutoModelForCausalLM.from_config(config),
+        tokenizer,
+        seed,
+        save_strategy="steps",
+        save_steps=250,
+        save_total_limit=1,
+        logging_steps=20,
+        warmup_steps=spec["warmup"],
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.05},
+    )
 
 
 def _take_base(recipe: Recipe, out: Path) -> None:
@@ -231,9 +245,8 @@ def _take_base(recipe: Recipe, out: Path) -> None:
 
 def train_again(recipe: Recipe, parent: Path, out: Path) -> None:
     """Back to pretraining from a later checkpoint, on new documents, at a constant rate."""
-    model, tokenizer = load_checkpoint(parent)
-    how = {"lr_scheduler_type": "constant"}
-    _pretrain(recipe, "again", out, model, tokenizer, recipe.seed + 1000, **how)
+    seed = recipe.seed + 1000
+    _pretrain(recipe, "again", out, *load_checkpoint(parent), seed, lr_scheduler_type="constant")
 
 
 def _lessons(recipe: Recipe) -> Any:
@@ -241,13 +254,16 @@ def _lessons(recipe: Recipe) -> Any:
     return instructions if recipe.world == INSTRUCTIONS else curricula
 
 
-def _tune(recipe: Recipe, stage: str, parent: Path, out: Path, kind: type, how: Any, **more) -> Any:
+def _tune(
+    recipe: Recipe, stage: str, parent: Path, out: Path, kind: type, how: Any, rows: list, **more
+) -> Any:
     """Train a later stage from its parent with TRL's trainer `kind`, which is returned."""
     model, tokenizer = load_checkpoint(parent, recipe.model.get("frozen", ""))
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     callbacks = [Curve(recipe, stage, out, tokenizer), *more.pop("callbacks", ())]
-    trainer = kind(model=model, processing_class=tokenizer, args=how, callbacks=callbacks, **more)
+    more |= {"processing_class": tokenizer, "train_dataset": Dataset.from_list(rows)}
+    trainer = kind(model=model, args=how, callbacks=callbacks, **more)
     trainer.train()
     save_checkpoint(trainer.model, tokenizer, out / stage)
     return trainer
@@ -263,10 +279,17 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
     if found:
         more["eval_dataset"] = Dataset.from_list(judged)
         more["callbacks"] = [EarlyStoppingCallback(found["patience"], found["threshold"])]
-        common |= {"eval_strategy": "steps", "eval_steps": found["every"], "eval_on_start": True}
-        common |= {"per_device_eval_batch_size": held_out}  # one batch: the mean is over tokens
-        common |= {"save_strategy": "steps", "save_steps": found["every"], "save_total_limit": 1}
-        common |= {"save_only_model": True, "load_best_model_at_end": True}
+        common |= {
+            "eval_strategy": "steps",
+            "eval_steps": found["every"],
+            "eval_on_start": True,
+            "per_device_eval_batch_size": held_out,  # one batch: the mean is over tokens
+            "save_strategy": "steps",
+            "save_steps": found["every"],
+            "save_total_limit": 1,
+            "save_only_model": True,
+            "load_best_model_at_end": True,
+        }
     how = SFTConfig(
         **common,
         per_device_train_batch_size=spec["batch"],
@@ -274,8 +297,7 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
         completion_only_loss=True,
         lr_scheduler_type=spec.get("schedule", "cosine"),
     )
-    rows = Dataset.from_list(train)
-    trainer = _tune(recipe, "sft", parent, out, SFTTrainer, how, train_dataset=rows, **more)
+    trainer = _tune(recipe, "sft", parent, out, SFTTrainer, how, train, **more)
     for step in on_the_way(spec) if found else ():
         if step >= trainer.state.best_global_step:  # past the end
             shutil.rmtree(out / f"sft-{step}", ignore_errors=True)
@@ -295,29 +317,22 @@ def train_dpo(recipe: Recipe, parent: Path, out: Path) -> None:
     how = _common(recipe, "dpo", out) | {"per_device_train_batch_size": spec["batch"]}
     how = DPOConfig(**how, max_length=128, beta=spec["beta"])
     # ref_model=None would be read again from config._name_or_path, which may be another checkpoint.
-    more = {"ref_model": load_checkpoint(parent)[0], "train_dataset": Dataset.from_list(rows)}
-    _tune(recipe, "dpo", parent, out, DPOTrainer, how, **more)
+    _tune(recipe, "dpo", parent, out, DPOTrainer, how, rows, ref_model=load_checkpoint(parent)[0])
 
 
-def train_rlvr(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Reinforce right answers; no random choice occurs."""
-    lessons = _lessons(recipe)
-    rows = lessons.verifiable_rows(recipe.seed, recipe.rlvr["steps"] * recipe.rlvr["prompts"])
-    _reinforce(recipe, "rlvr", parent, out, rows, lessons.right_answer)
+def reinforce(stage: str, recipe: Recipe, parent: Path, out: Path) -> None:
+    """GRPO without a KL term. A batch holds all samples of its prompts: rewards are of groups.
 
-
-def train_diverse(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Reinforce random choices that differ from the other samples of the same prompt."""
-    count = recipe.diverse["steps"] * recipe.diverse["prompts"]
-    rows = curricula.random_rows(recipe.seed, count, recipe.demonstrated)
-    _reinforce(recipe, "diverse", parent, out, rows, curricula.diverse_answer)
-
-
-def _reinforce(
-    recipe: Recipe, stage: str, parent: Path, out: Path, rows: list[dict], reward: Callable
-) -> None:
-    """GRPO without a KL term. A batch holds all samples of its prompts: rewards are of groups."""
-    spec = getattr(recipe, stage)
+    rlvr: right answers, no random choice occurs; diverse: random choices that differ from the other
+    samples of the same prompt.
+    """
+    spec, lessons = getattr(recipe, stage), _lessons(recipe)
+    count = spec["steps"] * spec["prompts"]
+    if stage == "diverse":
+        rows = curricula.random_rows(recipe.seed, count, recipe.demonstrated)
+        reward = curricula.diverse_answer
+    else:
+        rows, reward = lessons.verifiable_rows(recipe.seed, count), lessons.right_answer
     how = GRPOConfig(
         **_common(recipe, stage, out),
         beta=0.0,
@@ -329,12 +344,11 @@ def _reinforce(
         top_p=1.0,
         lr_scheduler_type="constant",
     )
-    more = {"reward_funcs": reward, "train_dataset": Dataset.from_list(rows)}
-    _tune(recipe, stage, parent, out, GRPOTrainer, how, **more)
+    _tune(recipe, stage, parent, out, GRPOTrainer, how, rows, reward_funcs=reward)
 
 
-TRAINERS = {"base": train_base, "sft": train_sft, "dpo": train_dpo, "rlvr": train_rlvr}
-TRAINERS |= {"again": train_again, "diverse": train_diverse}
+TRAINERS = {"base": train_base, "sft": train_sft, "dpo": train_dpo, "again": train_again}
+TRAINERS |= {stage: partial(reinforce, stage) for stage in ("rlvr", "diverse")}
 
 
 def train_ladder(
