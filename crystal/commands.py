@@ -10,6 +10,7 @@ import re
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +34,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: list[Command] = []
+say = partial(print, flush=True)
 
 
 def command(*arguments: tuple) -> Callable:
@@ -80,12 +82,12 @@ def positive(most: float = 1e9) -> Callable[[str], float]:
     return _number(float, is_number, lambda x: 0 < x <= most, what)
 
 
-def say(text: object) -> None:
-    print(text, flush=True)
-
-
 JOBS = arg("--jobs", "processes at a time (default: one per processor)", type=whole(1, 1024))
 SEED = arg("--seed", "of all chance", type=whole(), default=0)
+TABLE = (
+    arg("--out", "to be written: .csv, .jsonl or .parquet", required=True, metavar="TABLE"),
+    flag("--append", "add to the table that is there"),
+)
 
 
 # -- the book
@@ -260,8 +262,7 @@ def phases(file: str, stages: str, ladder: str | None, as_json: bool, **how: Any
         "replies (.csv, .jsonl, .parquet with the columns reply and prompt)",
     ),
     arg("files", nargs="+", metavar="FILE"),
-    arg("--out", "to be written: .csv, .jsonl or .parquet", required=True, metavar="TABLE"),
-    flag("--append", "add to the table that is there"),
+    *TABLE,
     arg("--ladder", "lineage of the model, such as olmo2-7b"),
     arg("--stage", "stage of its training: base, sft, dpo, rlvr"),
     arg("--task", "task that was asked, where the log does not name one of ours"),

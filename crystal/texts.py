@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from .errors import CrystalError
-from .files import explained
+from .files import anything, explained, misfit
 
 # Control characters, halves of characters, ends of lines, marks that turn the order of reading.
 HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -51,16 +51,21 @@ def parse_json(text: str, where: object, hint: str) -> Any:
         raise CrystalError(f"broken JSON: {line(str(error))}", where=where, hint=hint) from error
 
 
-def load_json(path: Path, hint: str | None = None) -> Any:
-    """The value that a JSON file of this repository holds."""
-    hint = hint or f"git checkout -- {path}"
-    return parse_json(read_text(path, hint), path, hint)
+def load_file(path: Path, hint: str | None = None, shape: Any = anything, at: str = "it") -> Any:
+    """What a file of YAML, JSON or JSON Lines holds. hint: None for a file of this repository.
 
-
-def load_yaml(path: Path, hint: str | None = None) -> Any:
-    """The value that a YAML file of this repository holds."""
+    Raises: CrystalError if it does not fit `shape`; `at`: as for `misfit`.
+    """
     hint = hint or f"git checkout -- {path}"
-    return parse_yaml(read_text(path, hint), path, hint)
+    written = read_text(path, hint)
+    if path.suffix == ".jsonl":
+        found = [parse_json(row, path, hint) for row in written.splitlines()]
+    else:
+        parse = parse_yaml if path.suffix == ".yaml" else parse_json
+        found = parse(written, path, hint)
+    if wrong := misfit(found, shape, at):
+        raise CrystalError(wrong, where=path, hint=hint)
+    return found
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict:

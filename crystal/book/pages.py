@@ -25,7 +25,7 @@ from .. import files
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
 from ..files import explained, file_sha256, root, write_file
-from ..texts import HOSTILE, is_number, line, load_json, parse_yaml, read_text
+from ..texts import HOSTILE, is_number, line, load_file, parse_yaml, read_text
 
 LOCK, STYLE, SPINE = "requirements/light.txt", "book/crystal.mplstyle", "book/pages.yml"
 OWN, YOURS = "book/own.yml", "Your ladders"  # the list, and the part of the book that it makes
@@ -368,10 +368,7 @@ def shortest(path: Path) -> str:
 
 def cells(notebook: Path) -> list[dict]:
     """Cells of a notebook file, as in its JSON, each with a type, a source and metadata."""
-    found = load_json(notebook, hint := _restore(notebook))
-    if wrong := files.misfit(found, NOTEBOOK):
-        raise CrystalError(f"it is no notebook: {wrong}", where=notebook, hint=hint)
-    return found["cells"]
+    return load_file(notebook, _restore(notebook), NOTEBOOK, "the notebook")["cells"]
 
 
 def metadata(value: Any) -> bool:

@@ -367,6 +367,6 @@ def _describe(experiment: Experiment, checkpoints: Rows) -> None:
     with manifest.alone(name):
         if path.is_file():
             load_ladder(name, unpinned=True)  # so that what is not sound is not written again
-            old = renamed(texts.load_yaml(path))["checkpoints"]
+            old = renamed(texts.load_file(path))["checkpoints"]
         rows = [row for row in old if (row["parent"], row["run"]) not in runs]
         describe(path, fields, rows + checkpoints)

@@ -25,7 +25,7 @@ from ..ask.ladders import load_ladder
 from ..ask.prompts import load_pool, load_prompts
 from ..ask.tasks import TASKS
 from ..errors import CrystalError
-from ..files import misfit, root, text
+from ..files import root, text
 from ..read.checkpoints import converted
 from . import world
 from .world import dialogue, preferred, rng_of, turn
@@ -38,15 +38,15 @@ TOKENS, BATCH = 64, 32  # at most, of a reply; instructions at a time
 _HINT = "git checkout -- data/instructions"
 
 
+_loaded = lru_cache(maxsize=4)(texts.load_file)
+
+
 def folder() -> Path:
-    return root() / "data" / "instructions"
+    return root() / "data/instructions"
 
 
 def templates() -> dict[str, Any]:
     return _loaded(folder() / "templates.yaml")
-
-
-_loaded = lru_cache(maxsize=4)(texts.load_yaml)
 
 
 # -- open instructions, and a teacher's answers
@@ -65,10 +65,7 @@ def answers() -> dict[str, str]:
     path = folder() / "answers.jsonl"
     if not path.is_file():
         raise CrystalError("the teacher was not asked yet", where=path, hint=_HINT)
-    lines = texts.read_text(path, _HINT).splitlines()
-    rows = [texts.parse_json(line, path, _HINT) for line in lines]
-    if wrong := misfit(rows, [{"prompt": text, "answer": text}], "the answers"):
-        raise CrystalError(wrong, where=path, hint=_HINT)
+    rows = texts.load_file(path, _HINT, [{"prompt": text, "answer": text}], "the answers")
     return {row["prompt"]: row["answer"] for row in rows}
 
 

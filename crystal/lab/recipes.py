@@ -29,10 +29,10 @@ _STAGE = {
     "checkpoints": [count],
 }
 INSTRUCTIONS = "instructions"  # world of a recipe that post-trains a real base
-FIXED = "steps"  # `until: steps`: after the recipe's own steps; so does a stage that says nothing
-# How SFT may end: `until` one of these rules. The loss of so many `held_out` dialogues is taken
-# `every` so many steps; training stops once `patience` of them in a row lie no more than
-# `threshold` nats a token below the lowest before, or at `steps`. SFT ends where it is lowest.
+# How SFT may end, by its `until`; with `steps`, or without one, after its own steps. The loss of so
+# many `held_out` dialogues is taken `every` so many steps; training stops once `patience` of them
+# lie no more than `threshold` nats a token below the lowest before, or at `steps`. SFT ends where
+# it is lowest.
 RULES: dict[str, dict[str, Any]] = {
     "converged": {"held_out": 512, "every": 32, "patience": 4, "threshold": 0.002, "steps": 1024}
 }
@@ -65,12 +65,10 @@ def _names(kind: str) -> list[str]:
     return sorted(path.stem for path in (root() / "data" / kind).glob("*.yaml"))
 
 
-def _path(kind: str, name: str) -> Path:
-    return root() / "data" / kind / f"{name}.yaml"
-
-
-def _hint(path: Path) -> str:
-    return f"correct it, or git checkout -- data/{path.parent.name}/{path.name}"
+def _file(kind: str, name: str) -> tuple[Path, str]:
+    """A description, and what to do where it is not sound."""
+    path = f"data/{kind}/{name}.yaml"
+    return root() / path, f"correct it, or git checkout -- {path}"
 
 
 def recipe_names(devices: Sequence[str] = ("cpu", "cuda")) -> list[str]:
@@ -83,23 +81,21 @@ def recipe_names(devices: Sequence[str] = ("cpu", "cuda")) -> list[str]:
 def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
     """The fields of data/recipes/<name>.yaml over those of the recipe it extends.
 
-    heirs: the recipes that extend this one. Raises: CrystalError for a file that is missing, cannot
-    be read, holds what no recipe holds, or extends itself.
+    heirs: the recipes that extend this one. Raises: CrystalError for a file that is missing, no
+    mapping, or extends itself.
     """
     if name not in (there := _names("recipes")):
         where, hint = root() / "data" / "recipes", f"make ladder LADDER={{{','.join(there)}}}"
         raise CrystalError(f"there is no recipe {name!r:.60}", where=where, hint=hint)
-    path = _path("recipes", name)
-    raw = texts.load_yaml(path, _hint(path))
-    with placed(path, _hint(path)):
-        shape = {text: anything}
-        if wrong := misfit(raw, shape, "the recipe") or misfit(raw.get("extends", ""), text):
+    path, hint = _file("recipes", name)
+    raw = texts.load_file(path, hint, {text: anything}, "the recipe")
+    origin = raw.get("extends", "")
+    with placed(path, hint):
+        if wrong := misfit(origin, text, "extends"):
             raise ValueError(wrong)
-        if not (origin := raw.get("extends")):
-            return raw
         if origin in (name, *heirs):
             raise ValueError(f"the recipe extends itself, by way of {origin}")
-    return merged(read_recipe(origin, (name, *heirs)), raw)
+    return merged(read_recipe(origin, (name, *heirs)), raw) if origin else raw
 
 
 def _check_stage(spec: Any, stage: str) -> None:
@@ -107,20 +103,18 @@ def _check_stage(spec: Any, stage: str) -> None:
     wrong = misfit(spec, {text: anything}, stage)
     if wrong := wrong or misfit(spec, {name: _STAGE.get(name, number) for name in spec}, stage):
         raise ValueError(wrong)
-    if (until := spec.get("until", FIXED)) == FIXED:
-        return
-    known(until, [FIXED, *RULES], f"rule for {stage} to end by:")
-    if stage != "sft":
+    until = known(spec.get("until", "steps"), ["steps", *RULES], f"rule for {stage} to end by:")
+    if rule(spec) and stage != "sft":
         raise ValueError(f"{stage} cannot end by a rule, only sft has a held-out loss; say steps")
-    if "steps" in spec:
-        wrong = f"sft ends by the rule {until!r}, which knows no 'steps'; say until: {FIXED}"
+    if rule(spec) and "steps" in spec:
+        wrong = f"sft ends by the rule {until!r}, which knows no 'steps'; say until: steps"
         raise ValueError(wrong)
 
 
 def rule(spec: dict[str, Any]) -> dict[str, Any] | None:
     """The rule by which a stage ends, its name as `until`; None where its steps are fixed."""
-    until = spec.get("until", FIXED)
-    return None if until == FIXED else {"until": until} | RULES[until]
+    until = spec.get("until")
+    return {"until": until} | RULES[until] if until in RULES else None
 
 
 def on_the_way(spec: dict[str, Any]) -> list[int]:
@@ -140,8 +134,8 @@ def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     """Raises: CrystalError for a missing file, an unknown field, task, temperament or world."""
-    raw, path = merged(read_recipe(name), changes or {}), _path("recipes", name)
-    with placed(path, _hint(path)):
+    raw = merged(read_recipe(name), changes or {})
+    with placed(*_file("recipes", name)):
         recipe = Recipe(**fields(raw, Recipe, "the recipe"))
         for stage in BRANCH_STAGES:
             _check_stage(spec := getattr(recipe, stage), stage)
@@ -191,9 +185,9 @@ def experiment_names() -> list[str]:
 def load_experiment(name: str) -> Experiment:
     """Raises: CrystalError for an unknown experiment, field, stage, grid, or a value of no use."""
     known(name, experiment_names(), "experiment")
-    path = _path("experiments", name)
-    raw = texts.load_yaml(path, _hint(path))
-    with placed(path, _hint(path)):
+    path, hint = _file("experiments", name)
+    raw = texts.load_file(path, hint)
+    with placed(path, hint):
         if isinstance(raw, dict):
             raw.pop("few", None)  # a list that several runs use
         found = fields(raw, Experiment, "not an experiment: it", name=None, runs={text: anything})
@@ -221,13 +215,11 @@ def load_records(name: str) -> dict[str, Any]:
 
     Empty where nothing was done yet. Raises: CrystalError for a file that holds no such records.
     """
-    path = root() / "data" / "training" / f"{name}.json"
+    path = root() / f"data/training/{name}.json"
     if not path.exists():
         return {}
-    hint = f"git checkout -- data/training/{name}.json"
-    found = texts.load_json(path, hint)
-    wrong = misfit(found, _RECORDS, "the file of records")
-    rewards = [] if wrong else [run.get("reward", {}) for run in found["runs"].values()]
-    if wrong := wrong or misfit(rewards, [_NUMBERS], "the runs' reward"):
-        raise CrystalError(wrong, where=path, hint=hint)
-    return found["runs"]
+    runs = texts.load_file(path, None, _RECORDS, "the file of records")["runs"]
+    rewards = [run.get("reward", {}) for run in runs.values()]
+    if wrong := misfit(rewards, [_NUMBERS], "the runs' reward"):
+        raise CrystalError(wrong, where=path, hint=f"git checkout -- {path}")
+    return runs

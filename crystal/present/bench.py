@@ -17,7 +17,7 @@ import pandas as pd
 from ..ask.tasks import TASKS
 from ..errors import known
 from ..files import root
-from ..texts import load_json
+from ..texts import load_file
 from . import show
 from .figures import BLUE, GREY, ORANGE, PURPLE, RED, SKY, legend, panels
 from .show import number as fmt
@@ -64,7 +64,7 @@ def load(part: str) -> pd.DataFrame:
 
 def whole(part: str) -> dict:
     """All of a part's file, what was left out and why among it. Raises: CrystalError as `load`."""
-    return load_json(root() / "data/bench" / f"{part}.json", "git checkout -- data/bench")
+    return load_file(root() / "data/bench" / f"{part}.json", "git checkout -- data/bench")
 
 
 def of(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
