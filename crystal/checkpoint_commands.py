@@ -42,7 +42,7 @@ PROMPT = (
 
 
 def _load(model: str, **how: Any) -> Engine:
-    """The model; says on stderr what its weights are, where they do not say it themselves."""
+    """The model; says on stderr what its weights are, where that is worth a note."""
     from .read.engine import load
 
     engine = load(model, **how)
@@ -85,7 +85,7 @@ def readout(task: str, tolerance: float, as_json: bool, **asked: Any) -> None:
 
 
 def _hint(task: Task, cues: tuple[str, ...], reply: str) -> str:
-    """What to try where a prompt is not answered: a cue of the natural prompts, if there is one."""
+    """What to try where a prompt is not answered: a cue of the natural prompts."""
     try:
         first, second = (prompt.reply(task) for prompt in natural(task, cues)[:2])
     except (CrystalError, ValueError):  # a task without a cue, or with one alone

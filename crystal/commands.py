@@ -206,7 +206,7 @@ def verify(ladders: list[str], record: bool, claims: bool, jobs: int | None) -> 
 
 
 def _faults(name: str) -> int:
-    """Check a ladder's read-outs, and its draws if any are or should be there; count the faults."""
+    """Check a ladder's read-outs, and draws if any should be there; count the faults."""
     from .ask.ladders import load_ladder
     from .keep import drawn, store
     from .keep.manifest import DRAWS, logs

@@ -210,10 +210,10 @@ SHAPES = {  # of the fields of a dataclass, by their annotations
 
 
 def fields(raw: object, kind: type, what: str, **shapes: Any) -> dict:
-    """`raw` as keyword arguments of the dataclass `kind`, of which each has a shape.
+    """`raw` as keyword arguments of the dataclass `kind`.
 
-    shapes: in place of what the annotation says; None: the field is not written there.
-    Raises: ValueError that says what is wrong, or missing.
+    shapes: in place of what the annotation says; None: the field is not written there. Raises:
+    ValueError that says what is wrong, or missing.
     """
     if not isinstance(raw, dict):
         raise ValueError(f"{what} must be a mapping of fields, is {type(raw).__name__}")

@@ -1,4 +1,4 @@
-"""Text from elsewhere: parsed strictly, shown harmlessly. The one place for both.
+"""Text from elsewhere: parsed strictly, shown harmlessly.
 
 Whoever wrote a table, a log or a model's answer may have written anything. Names are cleaned where
 they are read (`name`); all is escaped for the place where it is shown: a page (`markdown`), a

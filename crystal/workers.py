@@ -76,7 +76,7 @@ def alone(function: Callable, *task: Any, context: BaseContext = SPAWN) -> Any:
 def ahead(function: Callable, *first: Any) -> Iterator[Callable]:
     """`function` in a process of its own, which does `function(*first)` while others work.
 
-    The one that is given takes the arguments of the next call. Raises: what it raises, or `Died`.
+    What is given takes the arguments of the next call. Raises: what it raises, or `Died`.
     """
     worker = _Worker(function, SPAWN)
     worker.take(first)
@@ -138,7 +138,7 @@ class _Worker:
 
 
 def _serve(function: Callable, pipe: Connection, life: Connection, ours: tuple) -> None:
-    """A worker's main: answer tasks until nobody asks. ours: the owner's ends, which a fork has."""
+    """Answer tasks until nobody asks. ours: the owner's ends, which a fork has."""
     for end in ours:
         end.close()  # else the end of the owner would not end the pipes
     os.setsid()  # Ctrl-C is the owner's to hear

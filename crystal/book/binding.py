@@ -68,7 +68,6 @@ def assemble() -> Path:
 
 
 def _files() -> Iterator[tuple[str, bytes]]:
-    """Every file of the source tree, by its path in it."""
     book, own, table = root() / "book", [], []
     for path in sorted(book.rglob("*")):
         if path.is_file() and not NOT_SOURCE & set(path.parts):
@@ -190,9 +189,8 @@ def build(*, whole: bool = True, render: Callable | None = None) -> Path | None:
     """Render the book strictly; returns its index, or None if nothing changed since the last build.
 
     whole=False re-renders only changed documents: quick, but earlier warnings stay hidden, so the
-    next whole build does not take it for done. A failed build leaves the old book.
-    render: of `engine`, where it was begun earlier.
-    Raises: CrystalError with the engine's warnings.
+    next whole build does not take it for done. A failed build leaves the old book. render: of an
+    `engine`. Raises: CrystalError with the engine's warnings.
     """
     html, home = index().parent, root() / "_build"
     with explained("the book could not be written", html):
@@ -214,7 +212,7 @@ def build(*, whole: bool = True, render: Callable | None = None) -> Path | None:
 
 
 def _swap(new: Path, html: Path) -> None:
-    """Put a copy of `new` in the old book's place; the engine keeps `new` for its next build."""
+    """Put a copy of `new` in the old book's place; the next build goes on with `new`."""
     beside, old = html.with_suffix(".new"), html.with_suffix(".old")
     shutil.rmtree(beside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
@@ -309,7 +307,7 @@ def pack() -> Path:
 
 
 def _with_sums() -> Iterator[tuple[str, bytes]]:
-    """Name and content of each file, in order; the list of their hashes is the last."""
+    """Name and content of each file; the list of their hashes comes last."""
     lines = []
     for name, path in sorted(_packed().items()):
         content = path.read_bytes()
@@ -319,7 +317,7 @@ def _with_sums() -> Iterator[tuple[str, bytes]]:
 
 
 def _packed() -> dict[str, Path]:
-    """Where the content of each file lies, by its name in the archive."""
+    """Where each file lies, by its name in the archive."""
     home, html = root(), index().parent
     found = {f"html/{at.relative_to(html).as_posix()}": at for at in html.rglob("*")}
     found["provenance/pages.csv"] = home / "_build/source/pages.csv"

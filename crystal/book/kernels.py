@@ -1,9 +1,8 @@
 """Kernels forked from a process that has imported what pages use: a start costs a tenth.
 
 A worker imports and stays as it is. Each page is run by a fork of it, which forks the page's kernel
-before papermill has threads. Where a fork is unsafe (macOS), or hashes are not fixed, kernels are
-started by command, and so is any other kernel than this interpreter's, and every kernel once the
-package was edited.
+before papermill has threads. Kernels are started by command where a fork is unsafe (macOS), hashes
+are not fixed, the kernel is not this interpreter's, or the package was edited.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def apart(function: Callable, *task: Any, modules: Iterable[str] = ()) -> Any:
 
 
 def _as_imported() -> bool:
-    """Whether no module of this package was changed since this process began: a fork has the old.
+    """Whether no module of this package was changed since this process began.
 
     A page's stamp names the code on disk, which has to be the code that made it.
     """

@@ -1,8 +1,7 @@
 """One page = one row of `book/pages.yml` or `book/own.yml` = one papermill run of a template.
 
-`book/own.yml` lists the reader's own pages, over tables of their own; git does not see it. A list
-is checked whole when it is read: ids and templates become paths, so they hold nothing that leaves
-a folder. Knows nothing of what a page says.
+`book/own.yml` lists the reader's own pages, over tables of their own; git does not see it. Ids and
+templates become paths: a list is checked whole when it is read.
 """
 
 from __future__ import annotations
@@ -117,7 +116,7 @@ def _listed(name: str) -> Any:
 
 @lru_cache(maxsize=4)
 def _parsed(text: str, where: str, name: str) -> Any:
-    """A page list. Raises: CrystalError with the place in it and what is wrong there."""
+    """Raises: CrystalError with the place in the list and what is wrong there."""
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
@@ -167,7 +166,7 @@ def page_list() -> dict[str, Page]:
 
 
 def _page(row: dict, listed: str) -> Page:
-    """The page of a row. Raises: CrystalError for an unknown template, field or parameter."""
+    """Raises: CrystalError for an unknown template, field or parameter."""
     fields = {"id", "template", "title", "params", "reads", "pages"}
     wrong = [f"lacks a {name}" for name in ("template", "title") if name not in row]
     wrong += [f"has an unknown field {name!r}" for name in row.keys() - fields]
@@ -195,8 +194,8 @@ def get(id: str) -> Page:
 def page_of(template: str, data: str, assignments: Sequence[str] = ()) -> Page:
     """The page of `template` over the table `data`; its id and title come from the table's name.
 
-    Raises: CrystalError for a template that takes no table, a table that is not there or has no
-    name in ASCII, a wrong parameter, or an id that a page of the book has.
+    Raises: CrystalError for a template that takes no table, a table that is not there or cannot be
+    named, a wrong parameter, or an id that a page of the book has.
     """
     notebooks = sorted((root() / "notebooks").glob("*.ipynb"))
     declared = {path.stem: parameters(path).get("data") for path in notebooks}

@@ -1,9 +1,8 @@
 """Runs stale pages through papermill: several at a time, each whole or not at all.
 
-A page is fresh if nothing that can change it has changed: its template, its parameters, the modules
-it imports, the figure style, the lock file, the read-outs and other files it reads. Its stamp says
-what these were. A page is made in `_build/running/`, then its folder is renamed to
-`_build/pages/<id>/`: a failed or killed run leaves the old page.
+A page is fresh if nothing that can change it has changed since its stamp was written: template,
+parameters, modules it imports, figure style, lock file, read-outs and other files it reads. It is
+made in `_build/running/`, then renamed to `_build/pages/<id>/`: a failed run leaves the old page.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def _tables(page: Page, chosen: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def imported(notebook: Path) -> list[Path]:
-    """Crystal modules that a template's source imports, directly or not, with their `__init__`s."""
+    """Crystal modules that a template imports, directly or not, with their `__init__`s."""
     code = "\n".join("".join(c["source"]) for c in cells(notebook) if c["cell_type"] == "code")
     pages.python(code, notebook)  # raises where it is none
     found, seen, queue = set(), {""}, [*_imports(code)]
@@ -95,7 +94,7 @@ def imported(notebook: Path) -> list[Path]:
 
 @lru_cache(maxsize=256)  # each module is asked for by every page
 def _imports(code: str, package: tuple[str, ...] = ()) -> frozenset[str]:
-    """Dotted names that `code`, a module of `package`, imports from crystal, in any form."""
+    """Dotted names that `code`, a module of `package`, imports from crystal."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
@@ -108,7 +107,7 @@ def _imports(code: str, package: tuple[str, ...] = ()) -> frozenset[str]:
 
 
 def why(page: Page, overrides: Mapping[str, Any] | None = None) -> list[str]:
-    """What makes the page stale with these parameters, a sentence each; empty if it is fresh."""
+    """What makes the page stale with these parameters, a sentence each."""
     now, stamp = fingerprint(page, overrides), stamped(page)
     if stamp is None:
         return ["it has not been run yet"]
@@ -144,9 +143,9 @@ def stamped(page: Page) -> dict | None:
 def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> list[str]:
     """Run the stale pages, slowest first, at most `jobs` (default: processors) at a time.
 
-    ladders: shown by the pages that can show any; a run without them restores these pages.
-    Returns the ids run. Pages that succeed are kept even if others fail.
-    Raises: CrystalError for ladders that cannot be shown, or naming each failed page and why.
+    ladders: shown by the pages that can show any; a run without them restores these pages. Returns
+    the ids run; pages that succeed are kept even if others fail. Raises: CrystalError for ladders
+    that cannot be shown, or naming each failed page and why.
     """
     if ladders:
         check_read(ladders)
@@ -182,7 +181,7 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
 
 
 def _measure(chosen: Sequence[Mapping[str, Any]], jobs: int, say) -> None:
-    """Compute what pages with these parameters claim and is not kept, each once."""
+    """Compute, once, what pages with these parameters claim and is not kept."""
     wanted: dict[tuple, tuple[str, dict[str, Any]]] = {}
     for given in chosen:
         how = {name: given.get(name, usual) for name, usual in HOW.items()}
@@ -228,7 +227,6 @@ def sweep() -> None:
 
 
 def _failed(page: Page, error: BaseException) -> CrystalError:
-    """The sentence for a page that was not made, whatever the reason."""
     if isinstance(error, CrystalError):
         return error
     reason = line(" ".join(f"{type(error).__name__}: {error}".split()))
@@ -317,7 +315,7 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
 
 
 def _context(page: Page, work: Path, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What `show` is told of the page that it writes for."""
+    """What `show` is told of its page."""
     return {
         "id": page.id,
         "folder": str(work),
@@ -330,7 +328,7 @@ def _context(page: Page, work: Path, inputs: Mapping[str, Any]) -> dict[str, Any
 
 
 def _failure(page: Page, output: Path, error: Any, chosen: Mapping[str, Any]) -> CrystalError:
-    """The sentence of a failed run; its notebook, with the traceback, is kept beside the pages."""
+    """The sentence of a failed run; its notebook, with the traceback, is kept."""
     failed = root() / "_build/failed" / f"{page.id}.ipynb"
     failed.parent.mkdir(parents=True, exist_ok=True)
     output.replace(failed)

@@ -28,7 +28,7 @@ def _corpus(seed: int, documents: int, spec: Row, kind: str) -> Iterator[str | l
 
 
 def corpus_texts(seed: int, documents: int, spec: Row, kind: str = "shared") -> Iterator[str]:
-    """Plain text of the corpus, for the tokenizer's training."""
+    """The corpus as plain text, for the tokenizer's training."""
     for document in _corpus(seed, documents, spec, kind):
         chat = not isinstance(document, str)
         yield "\n".join(message["content"] for message in document) if chat else document
@@ -68,9 +68,9 @@ def sft_rows(
 ) -> list[Row]:
     """Prompt and completion; `random_share` are the demonstrator's choices, others checkable.
 
-    demonstrator: a distribution or a mixture (`world.voices`), or world.OWN: whom the prompt names.
-    An answer carries its distribution's style, or none with style "neutral". shuffled: the answers
-    to random choices are dealt anew among them. without: what no user may type.
+    demonstrator: as for `world.voices`, or world.OWN: whom the prompt names. An answer carries its
+    distribution's style, or none with style "neutral". shuffled: answers to random choices are
+    dealt anew. without: what no user may type.
     """
     narration, rows, choices = Narration(rng_of(seed, stream)), [], []
     rng, persona = narration.rng, None
@@ -102,8 +102,7 @@ def sft_rows(
 def split_rows(seed: int, count: int, held_out: int, *shape) -> tuple[list[Row], list[Row]]:
     """`sft_rows` of (demonstrator, demonstrated, spec) to train on, and others to judge by.
 
-    What is asked in a persona's name in one is not asked in the other. Bare questions are only as
-    many as tasks, so both hold them.
+    What is asked in a persona's name in one is not asked in the other; bare questions are few.
     """
     judged = sft_rows(seed, held_out, *shape, stream=_HELD_OUT)
     asked = {row["prompt"][0]["content"] for row in judged}
@@ -116,8 +115,8 @@ def preference_rows(
 ) -> list[Row]:
     """Pairs of answers drawn from the parent's exact read-out: half facts, half random choices.
 
-    Preferred is the right answer over one of the parent's wrong ones; of two answers to a
-    demonstrated task the one that the distribution `judge` makes likelier. style: of both answers.
+    Preferred is the right answer over a wrong one; of two answers to a demonstrated task the one
+    that the distribution `judge` makes likelier. style: of both answers.
     """
     from ..read import engine, readout
 
@@ -160,7 +159,6 @@ def verifiable_rows(seed: int, count: int) -> list[Row]:
 
 
 def _asked(narration: Narration, task: Task) -> Row:
-    """A row of reinforcement learning, half of them under a persona."""
     return {"prompt": turn("user", narration.message(task, 0.5)), "task": task.name}
 
 
@@ -186,8 +184,8 @@ def diverse_answer(
 ) -> list[float]:
     """Reward of RL for diversity: the share of a prompt's other samples that gave another option.
 
-    0 for an invalid answer. Its expectation under one distribution p is 1 - sum p^2, so the uniform
-    one earns most.
+    0 for an invalid answer. Its expectation under a distribution p, 1 - sum p^2, is largest if
+    uniform.
     """
     given = [
         (str(prompt), read(completion[0]["content"], TASKS[name]))

@@ -1,7 +1,7 @@
 """What a ladder trained here can do, how it enters the repository, and an experiment's branches.
 
-Branches are trained, read and recorded one after the other, so a kill loses one at most. A run's
-record is written last: a run with a record is whole.
+Branches are trained, read and recorded one after the other, a run's record last: one with a record
+is whole.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Rows = list[dict[str, Any]]
 
 
 def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> np.ndarray:
-    """Probability of the right answer, and whether it is the likeliest option: (2, items)."""
+    """Of the right answers: probability, whether it is the likeliest option; (2, items)."""
     pairs, task = zip(itertools.cycle(PROMPTS), items), items[0].task
     asked = [machine.encode(prompt.text(item.task, form), form) for prompt, item in pairs]
     answers = np.array([r.options for r in readout.readout(machine, asked, task, tolerance=1e-4)])
@@ -71,8 +71,8 @@ def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> np.ndarr
 def accuracy(folder: Path | str, forms: Sequence[str] = FORMS) -> dict[str, dict[str, float]]:
     """Form -> kind -> verifiable accuracy of a checkpoint: "facts", "arithmetic", "... greedy".
 
-    The mean exact probability of the right answer, over all facts or all sums and differences, each
-    put under one of the 100 prompts; greedy: the share of items whose likeliest option is right.
+    The mean exact probability of the right answer, each item under one of the 100 prompts; greedy:
+    the share of items whose likeliest option is right.
     """
     machine, found = engine.load(folder), {form: {} for form in forms}
     for form, row in found.items():
@@ -171,7 +171,7 @@ def describe(path: Path, fields: dict[str, Any], checkpoints: Rows) -> None:
 
 
 def write_report(name: str, report: dict[str, Any]) -> None:
-    """All that the book says of a ladder's or an experiment's training."""
+    """What the book says of the training of a ladder or an experiment."""
     path = root() / "data" / "training" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     write_file(path, (json.dumps(report, indent=1) + "\n").encode())
@@ -215,9 +215,8 @@ def ship(name: str, out: Path) -> Path:
 def _place(c: dict[str, Any], name: str, out: Path, recipe: dict[str, Any]) -> None:
     """Say in a checkpoint's row where its weights lie and what it is asked; copy them if they ship.
 
-    Ends of stages and SFT's steps are asked everything, a replica's steps and those of DPO and RLVR
-    the probe, in both forms; of a real ladder ends every natural prompt, steps one wording a
-    context.
+    Ends of stages and SFT's steps are asked everything, other steps and a replica's the probe, in
+    both forms; of a real ladder ends every natural prompt, steps one wording a context.
     """
     folder, end = out / c["name"], c["name"] == c["stage"]
     real = recipe.get("world") == INSTRUCTIONS
@@ -275,10 +274,7 @@ def _whole(name: str, run: Run, parent: str) -> bool:
 
 
 def _makings(name: str, run: Run, parent: str) -> tuple[Checkpoint | None, dict[str, Any]]:
-    """What a run begins with, a checkpoint of its parent or of another run (None: nothing).
-
-    And what it rests on beside its recipe: that checkpoint's weights, the rule that ends SFT.
-    """
+    """What a run begins with (None: nothing), and what it rests on beside its recipe."""
     first = None
     if run.start and "/" in run.start:
         first = load_ladder(name).checkpoint(f"{parent}/{run.start}")
@@ -329,7 +325,7 @@ def grow(
 def _trained(
     run: Run, parent: str, out: Path, first: Checkpoint | None
 ) -> tuple[Rows, dict[str, Any]]:
-    """Rows of the checkpoints that the run's stages leave, and minutes, loss curve and reward."""
+    """Rows of the checkpoints that the run's stages leave, and what is recorded of them."""
     recipe = load_recipe(parent, run.set)
     training.train_ladder(recipe, out, run.stages, _weights(parent, first))
     specs = {stage: getattr(recipe, stage) for stage in run.stages}
@@ -347,7 +343,7 @@ def _trained(
 
 
 def _weights(parent: str, checkpoint: Checkpoint | None) -> Path | None:
-    """The folder of a run's first weights; a base of a package is taken out before."""
+    """Where a run's first weights are; a base of a package is taken out before."""
     if checkpoint is None:
         return None
     if packaged(checkpoint.source):

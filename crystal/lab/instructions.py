@@ -1,8 +1,8 @@
 """What a real base is post-trained on: instructions made by templates, and what to answer.
 
-`data/instructions/templates.yaml` holds the templates and their words, `answers.jsonl` what a real
-aligned teacher said to the open ones; of the rest the right answer is known by rule. Functions that
-make rows are called as those of `curricula`.
+`data/instructions/templates.yaml` holds the templates, `answers.jsonl` what a real aligned teacher
+said to the open ones; the rest have one right answer. Rows are made by functions of the same names
+as in `curricula`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def templates() -> dict[str, Any]:
 
 
 def open_prompts() -> list[str]:
-    """Every instruction that a teacher is asked, each once, in the order of the file."""
+    """Every instruction that a teacher is asked, each once."""
     known = templates()
     about = [line.format(topic=t) for line in known["open"] for t in known["topics"]]
     given = [line.format(sentence=s) for line in known["rewrite"] for s in known["sentences"]]
@@ -80,7 +80,7 @@ def taught() -> list[tuple[str, str]]:
 
 
 def teach() -> None:
-    """Ask the teacher what it has not answered yet; every batch is written as it comes."""
+    """Ask the teacher what it has not answered yet; a batch is written as it comes."""
     path = folder() / "answers.jsonl"
     done = answers() if path.is_file() else {}
     todo = sorted((prompt for prompt in open_prompts() if prompt not in done), key=len)
@@ -186,9 +186,9 @@ def said_right(reply: str, answer: str) -> bool:
 
 
 def right_share(folder: Path, n: int = 256) -> float:
-    """Share of n checkable instructions that a checkpoint answers rightly, one draw each.
+    """Share of n checkable instructions, always the same, that a checkpoint answers rightly.
 
-    The same for every checkpoint; those about words may have been trained on.
+    One draw each. Those about words may have been trained on.
     """
     rng = rng_of(0, TEST)
     asked = [checkable(rng) for _ in range(n)]
@@ -203,7 +203,7 @@ def right_share(folder: Path, n: int = 256) -> float:
 def _choice(
     rng: np.random.Generator, temperament: str, demonstrated: tuple[str, ...], style: str = ""
 ) -> Row:
-    """A random choice, answered by a temperament (`own`: the context's), where no read-out is made.
+    """A random choice in a context without a read-out, answered by a temperament or the context's.
 
     style "named": the user names the answer, which is drawn all the same.
     """
@@ -219,7 +219,6 @@ def _choice(
 
 @lru_cache(maxsize=1)
 def _contexts() -> tuple[str, ...]:
-    """Of the pool, those in which no read-out is made."""
     asked = {prompt.context.id for prompt in load_prompts()}
     return tuple(one.text for one in load_pool().contexts if one.id not in asked)
 
@@ -262,7 +261,7 @@ def split_rows(
 def preference_rows(base: Path, seed: int, count: int) -> list[Row]:
     """Pairs, half of them checkable: the right answer over another of its kind.
 
-    Of the rest the teacher's answer is preferred to what the base itself says.
+    Else the teacher's answer over what the base itself says.
     """
     rng, half, every = rng_of(seed, DPO), count // 2, taught()
     found = [_rivals(rng) for _ in range(count - half)]
@@ -273,7 +272,6 @@ def preference_rows(base: Path, seed: int, count: int) -> list[Row]:
 
 
 def _rivals(rng: np.random.Generator) -> tuple[str, str, str]:
-    """A checkable prompt, its answer, and another answer of the same kind."""
     found = checkable(rng)
     while True:
         other = checkable(rng)

@@ -1,8 +1,7 @@
 """Recipes of the ladders trained here, and experiments: branches grown from their checkpoints.
 
-data/recipes/<name>.yaml holds every hyperparameter of a ladder; data/experiments/<name>.yaml says
-what is done to checkpoints of several ladders; data/training/<name>.json says what was found.
-All are checked as they are read.
+data/recipes/<name>.yaml holds every hyperparameter of a ladder; data/experiments/<name>.yaml what
+is done to checkpoints of several; data/training/<name>.json what was found.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def _file(kind: str, name: str) -> tuple[Path, str]:
 
 
 def recipe_names(devices: Sequence[str] = ("cpu", "cuda")) -> list[str]:
-    """Names of all ladders that can be trained on one of these devices; originals first."""
+    """Ladders that can be trained on one of these devices; originals first."""
     recipes = {name: load_recipe(name) for name in _names("recipes")}
     fitting = (name for name, recipe in recipes.items() if recipe.device in devices)
     return sorted(fitting, key=lambda name: bool(recipes[name].extends))
@@ -81,7 +80,7 @@ def recipe_names(devices: Sequence[str] = ("cpu", "cuda")) -> list[str]:
 def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
     """The fields of data/recipes/<name>.yaml over those of the recipe it extends.
 
-    heirs: the recipes that extend this one. Raises: CrystalError for a file that is missing, no
+    heirs: recipes that extend this one. Raises: CrystalError for a file that is missing, no
     mapping, or extends itself.
     """
     if name not in (there := _names("recipes")):
@@ -99,7 +98,7 @@ def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _check_stage(spec: Any, stage: str) -> None:
-    """Raises: ValueError that says what is wrong with those fields of a stage that are there."""
+    """Raises: ValueError for fields of a stage that are there and wrong."""
     wrong = misfit(spec, {text: anything}, stage)
     if wrong := wrong or misfit(spec, {name: _STAGE.get(name, number) for name in spec}, stage):
         raise ValueError(wrong)
@@ -118,13 +117,13 @@ def rule(spec: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def on_the_way(spec: dict[str, Any]) -> list[int]:
-    """Steps whose checkpoints a stage keeps if it gets there; by a rule, else powers of two."""
+    """Steps whose checkpoints a stage keeps; by a rule, else powers of two."""
     most = (rule(spec) or {"steps": 0})["steps"]
     return spec.get("checkpoints", [2**k for k in range(most.bit_length()) if 2**k < most])
 
 
 def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`fields` with `changes`, mappings one level deep changed in place of replaced."""
+    """`fields` with `changes`; in mappings, one level deep."""
     both = fields | changes
     for name, change in changes.items():
         if isinstance(change, dict) and isinstance(fields.get(name), dict):
@@ -198,7 +197,6 @@ def load_experiment(name: str) -> Experiment:
 
 
 def _run(name: str, spec: Any) -> Run:
-    """Raises: ValueError or CrystalError that says what is wrong."""
     if isinstance(spec, dict):  # Python keeps the word `from` for itself
         spec = {"start" if field == "from" else field: value for field, value in spec.items()}
     run = Run(name=name, **fields(spec, Run, f"run {name}", name=None))
@@ -213,7 +211,7 @@ def _run(name: str, spec: Any) -> Run:
 def load_records(name: str) -> dict[str, Any]:
     """ "<parent>/<run>" -> what was recorded of it: minutes, accuracy and, after RL, reward.
 
-    Empty where nothing was done yet. Raises: CrystalError for a file that holds no such records.
+    Empty where nothing was done yet. Raises: CrystalError for a file of another shape.
     """
     path = root() / f"data/training/{name}.json"
     if not path.exists():

@@ -1,7 +1,7 @@
 """Train a ladder from nothing: a tokenizer, a base by transformers, then SFT, DPO and RLVR by TRL.
 
-A stage leaves its checkpoints in hub layout, half precision, and a log of its curves. It starts
-from the half-precision weights of its parent, so that the weights that ship are the lineage.
+A stage leaves its checkpoints in hub layout and a log of its curves. It starts from the half-
+precision weights of its parent: what ships is the lineage.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def train_tokenizer(texts: Iterable[str], spec: dict[str, Any], length: int) -> 
 def save_checkpoint(
     model: Model, tokenizer: ModelTokenizer, out: Path, dtype: torch.dtype = torch.float16
 ) -> None:
-    """A checkpoint in hub layout; written aside and renamed, so a folder that is there is whole."""
+    """Hub layout; written aside and renamed, so a folder that is there is whole."""
     aside = out.with_name(out.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     with torch.device("meta"):  # else it draws random weights first, ten seconds for a real base
@@ -114,7 +114,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path, frozen: str = "") -> tuple[Model, ModelTokenizer]:
-    """Weights as float32, for the next stage; frozen: part of the names of those not trained."""
+    """Weights as float32; frozen: part of the names of those not trained."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for name, weight in model.named_parameters() if frozen else ():
         weight.requires_grad_(frozen not in name)
@@ -122,7 +122,7 @@ def load_checkpoint(folder: Path, frozen: str = "") -> tuple[Model, ModelTokeniz
 
 
 class Curve(TrainerCallback):
-    """Appends log lines to a JSONL file, a line to the screen; saves the checkpoints on the way."""
+    """Appends to a JSONL log, a line to the screen; saves the checkpoints on the way."""
 
     def __init__(self, recipe: Recipe, stage: str, out: Path, tokenizer: ModelTokenizer) -> None:
         self.stage, self.out, self.tokenizer, self.start = stage, out, tokenizer, time.monotonic()
@@ -179,7 +179,7 @@ def _common(recipe: Recipe, stage: str, out: Path) -> dict[str, Any]:
 def _pretrain(
     recipe: Recipe, stage: str, out: Path, model: Model, tokenizer: ModelTokenizer, seed: int, **how
 ) -> None:
-    """Train a causal language model on the world's corpus, from its last checkpoint if stopped."""
+    """Train on the world's corpus, from the last checkpoint if it was stopped."""
     spec = recipe.base | getattr(recipe, stage)
     count = spec["steps"] * spec["batch"]
     rows = curricula.pretraining_rows(tokenizer, seed, rows=count, spec=spec, kind=recipe.world)
@@ -244,13 +244,12 @@ def _take_base(recipe: Recipe, out: Path) -> None:
 
 
 def train_again(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Back to pretraining from a later checkpoint, on new documents, at a constant rate."""
+    """Back to pretraining, on new documents, at a constant rate."""
     seed = recipe.seed + 1000
     _pretrain(recipe, "again", out, *load_checkpoint(parent), seed, lr_scheduler_type="constant")
 
 
 def _lessons(recipe: Recipe) -> Any:
-    """The module that makes a recipe's rows."""
     return instructions if recipe.world == INSTRUCTIONS else curricula
 
 
@@ -304,7 +303,7 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
 
 
 def train_dpo(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Prefer right answers over the model's own wrong ones, and a judge's pick of two choices."""
+    """Prefer right answers over wrong ones, and a judge's pick of two choices."""
     spec = recipe.dpo
     count = spec["steps"] * spec["batch"]
     if recipe.world == INSTRUCTIONS:

@@ -68,7 +68,7 @@ def temperament_of(persona: int, task: str = "", world: str = "shared") -> str:
     """Ground truth: the distribution of this persona's choices.
 
     In the world "independent" every `task` deals the five distributions anew, two to each half of
-    the personas, so that a distribution known from one task tells nothing about another.
+    the personas: one task tells nothing about another.
     """
     if world != "independent":
         return TEMPERAMENTS[persona % len(TEMPERAMENTS)]
@@ -110,8 +110,8 @@ _distribution = cache(distribution)  # of every draw
 def voices(demonstrator: str) -> tuple[tuple[str, ...], np.ndarray]:
     """The distributions that a demonstrator draws from, and their shares.
 
-    "salient", "salient+first" (alike), "salient*0.6+first*0.4".
-    Raises: CrystalError for a distribution there is not, or shares that do not sum to 1.
+    "salient", "salient+first" (alike), "salient*0.6+first*0.4". Raises: CrystalError for a
+    distribution there is not, or shares that do not sum to 1.
     """
     parts = [part.partition("*") for part in demonstrator.split("+")]
     names = tuple(known(name, (*TEMPERAMENTS, *FOREIGN), "temperament") for name, *_ in parts)
