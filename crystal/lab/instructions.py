@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -26,6 +25,7 @@ from ..ask.prompts import load_pool, load_prompts
 from ..ask.tasks import TASKS
 from ..errors import CrystalError
 from ..files import root, text
+from ..keep.resample import bar
 from ..read.checkpoints import converted
 from . import world
 from .world import dialogue, preferred, rng_of, turn
@@ -86,16 +86,14 @@ def teach() -> None:
     todo = sorted((prompt for prompt in open_prompts() if prompt not in done), key=len)
     if not todo:
         return
-    teacher = load_ladder(TEACHER).checkpoints[-1]
-    began, asked = time.monotonic(), 0
-    for batch in replies(converted(teacher.source, teacher.revision)[0], todo):
-        with path.open("a", encoding="utf-8") as file:
-            for prompt, answer in zip(todo[asked:], batch, strict=False):
-                row = {"prompt": prompt, "answer": whole_sentences(answer)}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        asked, seconds = asked + len(batch), time.monotonic() - began
-        left = seconds / asked * (len(todo) - asked)
-        print(f"asked {asked}/{len(todo)} {seconds:.0f}s, {left:.0f}s left", flush=True)
+    teacher, asked = load_ladder(TEACHER).checkpoints[-1], iter(todo)
+    with bar(len(todo), "teacher", unit="instructions") as shown:
+        for batch in replies(converted(teacher.source, teacher.revision)[0], todo):
+            with path.open("a", encoding="utf-8") as file:
+                for answer, prompt in zip(batch, asked):
+                    row = {"prompt": prompt, "answer": whole_sentences(answer)}
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            shown.update(len(batch))
 
 
 def replies(
