@@ -31,8 +31,9 @@ class Died(Exception):
 
 def cores() -> int:
     """Cores that this process may run on, where the system says so (macOS does not); else all."""
-    known = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def side_by_side(

@@ -20,10 +20,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from .. import files
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
-from ..files import explained, file_sha256, root, write_file
+from ..files import Maybe, explained, file_sha256, root, text, write_file
 from ..texts import HOSTILE, is_number, line, load_file, parse_yaml, read_text
 
 LOCK, STYLE, SPINE = "requirements/light.txt", "book/crystal.mplstyle", "book/pages.yml"
@@ -367,17 +366,10 @@ def shortest(path: Path) -> str:
 
 def cells(notebook: Path) -> list[dict]:
     """Cells of a notebook file, as in its JSON, each with a type, a source and metadata."""
-    return load_file(notebook, _restore(notebook), NOTEBOOK, "the notebook")["cells"]
+    return load_file(notebook, _restore(notebook), {"cells": [CELL]}, "the notebook")["cells"]
 
 
-def metadata(value: Any) -> bool:
-    """Of a cell: a mapping, whose tags, if any, are names."""
-    names = isinstance(value, dict) and value.get("tags", [])
-    return not files.misfit(names, [files.text])
-
-
-SOURCE = (files.text, [files.text])
-NOTEBOOK = {"cells": [{"cell_type": files.text, "source": SOURCE, "metadata": metadata}]}
+CELL = {"cell_type": text, "source": (text, [text]), "metadata": {"tags": Maybe([text])}}
 
 
 def python(code: str, notebook: Path) -> list[ast.stmt]:

@@ -51,8 +51,8 @@ from .recipes import (
 )
 from .world import ARITHMETIC, FACTS, Item
 
-_FILES = (WEIGHTS, "config.json", "generation_config.json", "tokenizer.json")
-_FILES += ("tokenizer_config.json", "chat_template.jinja")
+_FILES = f"{WEIGHTS} config.json generation_config.json tokenizer.json tokenizer_config.json"
+_FILES += " chat_template.jinja"
 _CURVES = ("step", "seconds", "loss", "reward", "rewards/accuracies", "rewards/margins", "entropy")
 Rows = list[dict[str, Any]]
 
@@ -172,7 +172,7 @@ def describe(path: Path, fields: dict[str, Any], checkpoints: Rows) -> None:
 
 def write_report(name: str, report: dict[str, Any]) -> None:
     """What the book says of the training of a ladder or an experiment."""
-    path = root() / "data" / "training" / f"{name}.json"
+    path = root() / f"data/training/{name}.json"
     path.parent.mkdir(exist_ok=True)
     write_file(path, (json.dumps(report, indent=1) + "\n").encode())
 
@@ -203,7 +203,7 @@ def ship(name: str, out: Path) -> Path:
     for c in checkpoints:
         _place(c, name, out, recipe)
     write_report(name, report)
-    path = root() / "data" / "ladders" / f"{name}.yaml"
+    path = root() / f"data/ladders/{name}.yaml"
     drawn = path.is_file() and load_ladder(name).drawn
     fields = {"name": name, "title": recipe.get("title", name)}
     if recipe["sft"]["random_share"] > 0:  # else nobody demonstrates a choice
@@ -226,9 +226,9 @@ def _place(c: dict[str, Any], name: str, out: Path, recipe: dict[str, Any]) -> N
     elif replica:
         c |= pinned(folder)
     else:
-        shelf = root() / "data" / "weights" / name / c["name"]
+        shelf = root() / f"data/weights/{name}/{c['name']}"
         shelf.mkdir(parents=True, exist_ok=True)
-        for file in _FILES:
+        for file in _FILES.split():
             shutil.copyfile(folder / file, shelf / file)
         c |= pinned(shelf)
     if real:
@@ -356,7 +356,7 @@ def _weights(parent: str, checkpoint: Checkpoint | None) -> Path | None:
 def _describe(experiment: Experiment, checkpoints: Rows) -> None:
     """Add checkpoints to data/ladders/<name>.yaml; those of the same run give way."""
     name, recipe, old = experiment.name, load_recipe(experiment.parents[0]), []
-    path = root() / "data" / "ladders" / f"{name}.yaml"
+    path = root() / f"data/ladders/{name}.yaml"
     runs = {(c["parent"], c["run"]) for c in checkpoints}
     fields = {"name": name, "title": experiment.title, "seed": recipe.temperament}
     fields |= {"kind": "branches", "demonstrated": list(recipe.demonstrated), "dtype": "float32"}

@@ -28,7 +28,7 @@ from ..files import root, text
 from ..keep.resample import bar
 from ..read.checkpoints import converted
 from . import world
-from .world import dialogue, preferred, rng_of, turn
+from .world import dialogue, one_of, preferred, rng_of, turn
 
 Row = dict[str, Any]
 SHORT = 1 / 3  # share of SFT's rows that ask for a word or a number and get just that
@@ -135,7 +135,7 @@ def whole_sentences(reply: str) -> str:
 # -- instructions with one right answer
 
 _NUMBERS = ("sum", "difference", "product", "larger", "smaller", "greater")
-_TABLES = {"opposite": "opposites", "capital": "capitals", "plural": "plurals", "past": "pasts"}
+_TABLES = ("opposite", "capital", "plural", "past")
 _KINDS = (*_NUMBERS, "next", "letters", *_TABLES, "group", "longer", "capitals", "repeat")
 
 
@@ -152,12 +152,11 @@ def _question(kind: str, rng: np.random.Generator, words: dict) -> tuple[Row, ob
         *row, answer = (str(start + step * k) for k in range(5))
         return {"row": ", ".join(row)}, answer
     if kind in _TABLES:
-        pairs = list(words[_TABLES[kind]].items())
-        word, answer = pairs[rng.integers(len(pairs))]
+        word, answer = one_of(rng, list(words[f"{kind}s"].items()))
         return {"w": word}, answer
     if kind == "group":
         one, other = map(str, rng.choice(list(words["groups"]), 2, replace=False))
-        mine = (one, other)[rng.integers(2)]
+        mine = one_of(rng, (one, other))
         return {"w": str(rng.choice(words["groups"][mine])), "one": one, "other": other}, mine
     v, w = map(str, rng.choice(words["words"], 2, replace=False))
     right = {"letters": len(w.replace(" ", "")), "longer": max(v, w, key=len)}
@@ -168,13 +167,12 @@ def checkable(rng: np.random.Generator) -> Row:
     """An instruction with one right answer, a word or a number: kind, prompt, answer."""
     known = templates()
     while True:
-        kind = _KINDS[rng.integers(len(_KINDS))]
+        kind = one_of(rng, _KINDS)
         found, right = _question(kind, rng, known)
         if kind == "longer" and len(found["v"]) == len(found["w"]):
             continue  # neither is
-        lines = known["short"][kind]
-        line = lines[rng.integers(len(lines))]
-        return {"kind": kind, "prompt": line.format(**found), "answer": str(right)}
+        prompt = one_of(rng, known["short"][kind]).format(**found)
+        return {"kind": kind, "prompt": prompt, "answer": str(right)}
 
 
 def said_right(reply: str, answer: str) -> bool:
@@ -206,12 +204,11 @@ def _choice(
     style "named": the user names the answer, which is drawn all the same.
     """
     number = int(rng.integers(len(_contexts())))
-    task = TASKS[demonstrated[rng.integers(len(demonstrated))]]
-    lines = templates()[style or "choice"]
+    task = TASKS[one_of(rng, demonstrated)]
     if temperament == world.OWN:
         temperament = world.TEMPERAMENTS[number % len(world.TEMPERAMENTS)]
     option = task.options[rng.choice(len(task.options), p=world.distribution(temperament, task))]
-    line = lines[rng.integers(len(lines))].format(ask=task.ask, option=option)
+    line = one_of(rng, templates()[style or "choice"]).format(ask=task.ask, option=option)
     return dialogue(f"{_contexts()[number].rstrip()}\n\n{line}", option)
 
 

@@ -16,7 +16,7 @@ from ..ask.cells import GRIDS
 from ..ask.ladders import BRANCH_STAGES
 from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError, known, placed
-from ..files import anything, count, fields, flag, misfit, number, root, text
+from ..files import Maybe, anything, count, fields, flag, misfit, number, root, text
 from . import world
 
 # What a field of a stage may hold: a number under any name but these.
@@ -87,13 +87,10 @@ def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
         where, hint = root() / "data" / "recipes", f"make ladder LADDER={{{','.join(there)}}}"
         raise CrystalError(f"there is no recipe {name!r:.60}", where=where, hint=hint)
     path, hint = _file("recipes", name)
-    raw = texts.load_file(path, hint, {text: anything}, "the recipe")
-    origin = raw.get("extends", "")
-    with placed(path, hint):
-        if wrong := misfit(origin, text, "extends"):
-            raise ValueError(wrong)
-        if origin in (name, *heirs):
-            raise ValueError(f"the recipe extends itself, by way of {origin}")
+    raw = texts.load_file(path, hint, {"extends": Maybe(text)}, "the recipe")
+    if (origin := raw.get("extends")) in (name, *heirs):
+        what = f"the recipe extends itself, by way of {origin}"
+        raise CrystalError(what, where=path, hint=hint)
     return merged(read_recipe(origin, (name, *heirs)), raw) if origin else raw
 
 
@@ -152,7 +149,7 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
 # -- experiments
 
 _NUMBERS = {text: {text: number}}
-_RECORDS = {"runs": {text: {"minutes": {text: number}, "accuracy": _NUMBERS}}}
+_RECORD = {"minutes": {text: number}, "accuracy": _NUMBERS, "reward": Maybe(_NUMBERS)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,8 +213,4 @@ def load_records(name: str) -> dict[str, Any]:
     path = root() / f"data/training/{name}.json"
     if not path.exists():
         return {}
-    runs = texts.load_file(path, None, _RECORDS, "the file of records")["runs"]
-    rewards = [run.get("reward", {}) for run in runs.values()]
-    if wrong := misfit(rewards, [_NUMBERS], "the runs' reward"):
-        raise CrystalError(wrong, where=path, hint=f"git checkout -- {path}")
-    return runs
+    return texts.load_file(path, None, {"runs": {text: _RECORD}}, "the file of records")["runs"]

@@ -48,6 +48,10 @@ def rng_of(seed: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, stream]))
 
 
+def one_of(rng: np.random.Generator, pool: Sequence) -> Any:
+    return pool[rng.integers(len(pool))]
+
+
 def salience_order(task: Task) -> tuple[str, ...]:
     """The options of `task`, the most salient first.
 
@@ -209,7 +213,7 @@ class Narration:
         self.cast = [SOLO] if world == "solo" else range(len(PERSONAS))
 
     def one_of(self, pool: Sequence) -> Any:
-        return pool[self.rng.integers(len(pool))]
+        return one_of(self.rng, pool)
 
     def pick(self, temperament: str, task: Task) -> str:
         """One random choice by ground truth."""
