@@ -263,8 +263,8 @@ def test_bad_arguments_are_a_sentence(stamped, capsys, arguments, said):
     ("text", "said"),
     [
         ("- {id: a", "broken YAML"),
-        ("id: a\n", "is not of type"),
-        ("- a\n", "is not of type"),
+        ("id: a\n", "must be a list"),
+        ("- a\n", "must be a mapping"),
         ("- {id: a, template: distributions}\n", r"page 'a' lacks a title \(book/own.yml\)"),
         (
             "- {id: plain, template: distributions, title: T}\n",

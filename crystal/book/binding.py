@@ -6,9 +6,7 @@ as MyST becomes a markdown cell. `pack` makes one archive of the book, its data 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib
 import io
 import json
 import os
@@ -18,7 +16,7 @@ import sys
 import tempfile
 import traceback
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -31,12 +29,11 @@ from ..keep import sums
 from ..keep.manifest import DRAWS, SAMPLES, logs, records, shard_path
 from ..present.show import MYST, slug
 from ..texts import markdown
-from ..workers import Died, ahead
+from ..workers import Died, alone
 from .kernels import environment
 from .pages import LOCK, OWN, Page, assigned, page_list, sha, spine
 from .runs import stamped
 
-ENGINE = ("jupyter_book.sphinx", "myst_nb.sphinx_ext", "sphinx_book_theme", "sphinx_design")
 STRICT = ("-n", "-W", "--keep-going")  # nitpicky; warnings are errors; all of them shown
 ELSEWHERE = """\
 # Runs wherever the repository of this book is installed. In Colab, first say:
@@ -185,12 +182,12 @@ def index() -> Path:
     return root() / "_build/html/index.html"
 
 
-def build(*, whole: bool = True, render: Callable | None = None) -> Path | None:
+def build(*, whole: bool = True) -> Path | None:
     """Render the book strictly; returns its index, or None if nothing changed since the last build.
 
     whole=False re-renders only changed documents: quick, but earlier warnings stay hidden, so the
-    next whole build does not take it for done. A failed build leaves the old book. render: of an
-    `engine`. Raises: CrystalError with the engine's warnings.
+    next whole build does not take it for done. A failed build leaves the old book.
+    Raises: CrystalError with the engine's warnings.
     """
     html, home = index().parent, root() / "_build"
     with explained("the book could not be written", html):
@@ -203,7 +200,7 @@ def build(*, whole: bool = True, render: Callable | None = None) -> Path | None:
         last = stamp.read_text() if stamp.is_file() else ""
         if index().is_file() and last in (state, f"{inputs} whole"):
             return None
-        _render(source, work, whole, render)
+        _render(source, work, whole)
         _downloads(work / "_build/html")
         stamp.unlink(missing_ok=True)
         _swap(work / "_build/html", html)
@@ -223,13 +220,13 @@ def _swap(new: Path, html: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _render(source: Path, work: Path, whole: bool, render: Callable | None) -> None:
+def _render(source: Path, work: Path, whole: bool) -> None:
     if whole:
         shutil.rmtree(work, ignore_errors=True)  # what earlier builds left would stay in the book
     options = [*STRICT, "-q", *(["--all"] if whole else []), "--path-output", str(work)]
     try:
-        with contextlib.nullcontext(render) if render else engine() as build:
-            status, printed = build([*options, str(source)])
+        with environment():
+            status, printed = alone(_engine, [*options, str(source)])
     except Died as error:
         raise CrystalError(f"the book was not built: {error}", hint="make reproduce") from error
     if status:
@@ -240,23 +237,10 @@ def _render(source: Path, work: Path, whole: bool, render: Callable | None) -> N
         raise CrystalError(what, where=source, hint=hint)
 
 
-@contextlib.contextmanager
-def engine() -> Iterator[Callable]:
-    """The book engine, in a process that imports it while others work; takes options."""
-    with contextlib.ExitStack() as stack:
-        with environment():
-            render = stack.enter_context(ahead(_engine, None))
-        yield render
-
-
-def _engine(options: list[str] | None) -> tuple[int, str]:
-    """Exit status and all output of a build; None: only import what it takes. For one build."""
+def _engine(options: list[str]) -> tuple[bool, str]:
+    """Whether a build fails, and all its output, in a process of its own."""
     from jupyter_book.cli.main import main
 
-    if options is None:
-        for name in ENGINE:
-            importlib.import_module(name)
-        return 0, ""
     with tempfile.TemporaryFile() as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)

@@ -11,10 +11,11 @@ import os
 import re
 import tokenize
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ import yaml
 
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
-from ..files import Maybe, explained, file_sha256, root, text, write_file
+from ..files import Maybe, anything, explained, file_sha256, misfit, root, text, write_file
 from ..texts import HOSTILE, is_number, line, load_file, parse_yaml, read_text
 
 LOCK, STYLE, SPINE = "requirements/light.txt", "book/crystal.mplstyle", "book/pages.yml"
@@ -36,30 +37,27 @@ ON_ANY_LADDER = ("idea", "liquid", "nucleation", "settling", "overview")
 BEYOND = (MemoryError, RecursionError)  # what Python's parser cannot hold
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}  # also list[...]
 
-_SHAPES = yaml.safe_load(r"""
-$defs:
-  title: {type: string, minLength: 1}
-  rows: {type: array, items: {$ref: "#/$defs/row"}}
-  row:
-    type: object
-    oneOf: [{required: [id], not: {required: [file]}}, {required: [file]}]
-    properties:
-      id: {type: string, pattern: '^[a-z0-9-]+\Z'}
-      template: {type: string, pattern: '^[a-z0-9_]+\Z'}
-      file: {type: string, pattern: '^[a-z0-9_-]+\Z'}  # a chapter beside the list
-      title: {$ref: "#/$defs/title"}
-      params: {type: object, propertyNames: {pattern: '^[a-z_]+\Z'}}
-      reads: {type: array, items: {type: string, pattern: '^(?!/)(?!.*\.\.)[^\x00-\x1f]+\Z'}}
-      pages: {$ref: "#/$defs/rows"}
-  part:
-    {type: object, required: [title, chapters], additionalProperties: false,
-     properties: {title: {$ref: "#/$defs/title"}, chapters: {$ref: "#/$defs/rows"}}}
-book/own.yml: {type: [array, "null"], items: {$ref: "#/$defs/row"}}
-book/pages.yml:
-  {type: object, required: [root, parts], additionalProperties: false,
-   properties: {root: {$ref: "#/$defs/row", required: [id]},
-                parts: {type: array, items: {$ref: "#/$defs/part"}}}}
-""")
+
+def _like(pattern: str) -> Callable[[object], bool]:
+    def fits(value: object) -> bool:
+        return text(value) and re.fullmatch(pattern, value) is not None
+
+    fits.__name__ = f"text like {pattern}"
+    return fits
+
+
+TITLE = _like("(?s).+")
+ROW = {
+    "id": Maybe(_like("[a-z0-9-]+")),
+    "template": Maybe(_like("[a-z0-9_]+")),
+    "file": Maybe(_like("[a-z0-9_-]+")),  # a chapter beside the list
+    "title": Maybe(TITLE),
+    "params": Maybe({text: anything}),
+    "reads": Maybe([_like(r"(?!/)(?!.*\.\.)[^\x00-\x1f]+")]),
+}
+ROW["pages"] = Maybe([ROW])
+PART = {"title": TITLE, "chapters": [ROW]}
+SHAPES = {OWN: [ROW], SPINE: {"root": {**ROW, "id": ROW["id"].shape}, "parts": [PART]}}
 CORRECT = {SPINE: f"correct it, or git checkout -- {SPINE}"}
 CORRECT[OWN] = "correct it, or delete it; an id is made of a-z, 0-9 and hyphens"
 
@@ -110,26 +108,26 @@ def _listed(name: str) -> Any:
     path = root() / name
     if name == OWN and not path.exists():
         return []
-    return _parsed(read_text(path, CORRECT[name]), str(path), name) or []
+    return _parsed(read_text(path, CORRECT[name]), str(path), name)
 
 
 @lru_cache(maxsize=4)
-def _parsed(text: str, where: str, name: str) -> Any:
+def _parsed(written: str, where: str, name: str) -> Any:
     """Raises: CrystalError with the place in the list and what is wrong there."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    found = parse_yaml(text, where, CORRECT[name])
+    found = parse_yaml(written, where, CORRECT[name])
+    if found is None and name == OWN:
+        return []
     try:
-        shape = _SHAPES[name] | {"$defs": _SHAPES["$defs"]}
-        wrong = best_match(Draft202012Validator(shape).iter_errors(found))
-    except RecursionError as error:  # a row that holds itself
-        what = "the list is nested without end"
-        raise CrystalError(what, where=where, hint=CORRECT[name]) from error
-    if wrong is None:
-        return found
-    place = "/".join(map(str, wrong.absolute_path)) or "the whole list"
-    raise CrystalError(f"{place}: {line(wrong.message):.200}", where=where, hint=CORRECT[name])
+        wrong = misfit(found, SHAPES[name], "the list")
+    except RecursionError:  # a row that holds itself
+        wrong = "the list is nested without end"
+    if name == SPINE and not wrong:
+        names = {*found, *chain.from_iterable(found["parts"])}
+        if extra := names - {*SHAPES[SPINE], *PART}:
+            wrong = f"the list has unknown fields: {', '.join(extra)}"
+    if wrong:
+        raise CrystalError(line(wrong), where=where, hint=CORRECT[name])
+    return found
 
 
 def put(page: Page) -> dict | None:
@@ -155,7 +153,7 @@ def page_list() -> dict[str, Page]:
     listed = spine()
     pages: dict[str, Page] = {}
     for part in [{"chapters": [listed["root"]]}, *listed["parts"]]:
-        for row in (row for row in rows(part["chapters"]) if "id" in row):
+        for row in (row for row in rows(part["chapters"]) if "id" in row or "file" not in row):
             page = _page(row, part.get("listed", SPINE))
             if page.id in pages:
                 what = f"page {page.id!r} is listed twice"
@@ -167,11 +165,11 @@ def page_list() -> dict[str, Page]:
 def _page(row: dict, listed: str) -> Page:
     """Raises: CrystalError for an unknown template, field or parameter."""
     fields = {"id", "template", "title", "params", "reads", "pages"}
-    wrong = [f"lacks a {name}" for name in ("template", "title") if name not in row]
+    wrong = [f"lacks a {name}" for name in ("id", "template", "title") if name not in row]
     wrong += [f"has an unknown field {name!r}" for name in row.keys() - fields]
     if wrong:
         hint = "a row has an id, a template and a title, and may have params, reads and pages"
-        raise CrystalError(f"page {row['id']!r} {wrong[0]}", where=listed, hint=hint)
+        raise CrystalError(f"page {row.get('id')!r} {wrong[0]}", where=listed, hint=hint)
     own = {name: value for name, value in row.items() if name not in ("pages", "reads")}
     page = Page(**own, reads=tuple(row.get("reads", ())), listed=listed)
     try:
