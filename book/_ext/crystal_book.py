@@ -48,22 +48,19 @@ addEventListener("DOMContentLoaded", () =>  // of folds that follow each other o
   document.querySelectorAll("details.sd-dropdown").forEach((fold, number) =>
     fold.name = fold.previousElementSibling?.name || `folds-${number}`));
 }"""
-REPAIRS = [
-    (re.compile(pattern), mended)
-    for pattern, mended in (
-        # A fold is called what stands on it; the sidebar's folds have nothing on them.
-        (r'<summary aria-label="Toggle hidden content">', "<summary>"),
-        (
-            r'>([^<]*)(</a><details(?: open="open")?><summary>)',
-            r'>\1\2<span class="visually-hidden">Pages of \1</span>',
-        ),
-        (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
-        (r'(<i class="theme-switch[^>]*?) title="[^"]*"', r"\1"),
-        (r'(<div class="citation"[^>]*?) role="doc-biblioentry"', r'\1 role="listitem"'),
-        # Without a choice of the reader's, the theme says an error before it takes the system's.
-        (r'(localStorage\.getItem\("mode"\) \|\| )""', r'\1"auto"'),
-    )
-]
+REPAIRS = (
+    # A fold is called what stands on it; the sidebar's folds have nothing on them.
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+    (
+        r'>([^<]*)(</a><details(?: open="open")?><summary>)',
+        r'>\1\2<span class="visually-hidden">Pages of \1</span>',
+    ),
+    (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
+    (r'(<i class="theme-switch[^>]*?) title="[^"]*"', r"\1"),
+    (r'(<div class="citation"[^>]*?) role="doc-biblioentry"', r'\1 role="listitem"'),
+    # Without a choice of the reader's, the theme says an error before it takes the system's.
+    (r'(localStorage\.getItem\("mode"\) \|\| )""', r'\1"auto"'),
+)
 
 
 def data(app: Sphinx, name: str) -> dict | list:
@@ -199,17 +196,19 @@ class Verdicts(SphinxTransform):
                 around = around.parent
 
 
-def drop_thebe(
+def mend_context(
     app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
 ) -> None:
     """No live code here: Jupyter Book sets Thebe up twice, and a second `const` is a SyntaxError on
-    every page.
+    every page. And the theme puts the title as it is into the head of what is printed.
     """
     context["script_files"] = [
         script
         for script in context.get("script_files", ())
         if "thebe" not in f"{script.filename} {script.attributes.get('body')}".lower()
     ]
+    for name in {"pagetitle", "root_title"} & context.keys():
+        context[name] = html.escape(context[name])
 
 
 def escape_titles(freeze):
@@ -223,14 +222,6 @@ def escape_titles(freeze):
         return {**index, "alltitles": escaped}
 
     return frozen
-
-
-def escape_title(
-    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
-) -> None:
-    """The theme puts the title as it is into the head of what is printed."""
-    for name in {"pagetitle", "root_title"} & context.keys():
-        context[name] = html.escape(context[name])
 
 
 def no_numbers(app: Sphinx, config: Config) -> None:
@@ -248,7 +239,7 @@ def repair_pages(app: Sphinx) -> None:
     def mended(template: str, context: dict) -> str:
         page = render(template, context)
         for pattern, by in REPAIRS:
-            page = pattern.sub(by, page)
+            page = re.sub(pattern, by, page)
         return page
 
     templates.render = mended
@@ -261,8 +252,7 @@ def setup(app: Sphinx) -> dict:
     app.add_role("claim", Claim())
     app.add_role("page", Page())
     app.add_js_file(None, body=SCROLLS)  # what scrolls inside is reached by keyboard, too
-    app.connect("html-page-context", drop_thebe, priority=900)
-    app.connect("html-page-context", escape_title, priority=900)
+    app.connect("html-page-context", mend_context, priority=900)
     app.connect("config-inited", no_numbers, priority=900)
     app.connect("builder-inited", repair_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

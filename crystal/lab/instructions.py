@@ -181,13 +181,13 @@ def said_right(reply: str, answer: str) -> bool:
     return reply == answer if answer.isupper() else reply.casefold() == answer.casefold()
 
 
-def right_share(folder: Path, n: int = 256) -> float:
-    """Share of n checkable instructions, always the same, that a checkpoint answers rightly.
+def right_share(folder: Path) -> float:
+    """Share of 256 checkable instructions, always the same, that a checkpoint answers rightly.
 
     One draw each. Those about words may have been trained on.
     """
     rng = rng_of(0, TEST)
-    asked = [checkable(rng) for _ in range(n)]
+    asked = [checkable(rng) for _ in range(256)]
     drawn = _drawn(folder, [row["prompt"] for row in asked], 8, 0)
     pairs = zip(drawn, asked, strict=True)
     return float(np.mean([said_right(reply, row["answer"]) for reply, row in pairs]))
