@@ -283,9 +283,8 @@ def pack() -> Path:
         with zipfile.ZipFile(blob, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in _with_sums():
                 entry = zipfile.ZipInfo(f"{NAME}/{name}", BEGINNING)
-                entry.create_system, entry.compress_type = 3, zipfile.ZIP_DEFLATED
-                entry.external_attr = 0o644 << 16
-                archive.writestr(entry, content)
+                entry.create_system, entry.external_attr = 3, 0o644 << 16
+                archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
         write_file(path, blob.getvalue())
     return path
 

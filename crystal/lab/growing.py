@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -51,8 +50,6 @@ from .recipes import (
 )
 from .world import ARITHMETIC, FACTS, Item
 
-_FILES = f"{WEIGHTS} config.json generation_config.json tokenizer.json tokenizer_config.json"
-_FILES += " chat_template.jinja"
 _CURVES = ("step", "seconds", "loss", "reward", "rewards/accuracies", "rewards/margins", "entropy")
 Rows = list[dict[str, Any]]
 
@@ -134,7 +131,7 @@ def reward_rise(curve: Rows, window: int = 20) -> dict[str, float]:
         what = f"{len(rewards)} rewards are too few to compare {window} first and last steps"
         raise CrystalError(what, hint="train RLVR for more steps")
     first, last = rewards[:window], rewards[-window:]
-    error = math.sqrt(first.var(ddof=1) / window + last.var(ddof=1) / window)
+    error = float(np.sqrt(first.var(ddof=1) / window + last.var(ddof=1) / window))
     ends = {"first": float(first.mean()), "last": float(last.mean())}
     return ends | {"error": error, "window": window}
 
@@ -227,10 +224,7 @@ def _place(c: dict[str, Any], name: str, out: Path, recipe: dict[str, Any]) -> N
         c |= pinned(folder)
     else:
         shelf = root() / f"data/weights/{name}/{c['name']}"
-        shelf.mkdir(parents=True, exist_ok=True)
-        for file in _FILES.split():
-            shutil.copyfile(folder / file, shelf / file)
-        c |= pinned(shelf)
+        c |= pinned(Path(shutil.copytree(folder, shelf, dirs_exist_ok=True)))
     if real:
         c["grid"] = "natural" if end else "natural-once"
     elif not end and (replica or c["stage"] != "sft"):

@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +120,8 @@ def replies(
 
 
 def _drawn(folder: Path, prompts: Sequence[str], tokens: int, seed: int) -> list[str]:
-    return list(chain.from_iterable(replies(folder, prompts, tokens=tokens, sample=seed)))
+    batches = replies(folder, prompts, tokens=tokens, sample=seed)
+    return [reply for batch in batches for reply in batch]
 
 
 def whole_sentences(reply: str) -> str:
