@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from threading import Thread
@@ -120,6 +120,7 @@ def _serve(function: Callable, pipe: Connection, life: Connection, ours: tuple) 
     for end in ours:
         end.close()  # else the end of the owner would not end the pipes
     os.setsid()  # Ctrl-C is the owner's to hear
+    current_process().daemon = False  # else it may have no children
     Thread(target=_leave_with, args=(life,), daemon=True).start()
     while True:
         try:

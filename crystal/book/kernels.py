@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
-import multiprocessing
 import os
 import runpy
-import signal
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
 
 from ..files import PACKAGE, root
 from ..workers import alone
 
+FORK = get_context("fork")
 LAUNCHER = "ipykernel_launcher"
 USED = ("ipykernel.kernelapp", "papermill", "matplotlib.pyplot", "pyarrow.parquet", "seaborn")
 SOCKETS = "crystal-kernel-"  # folders of sockets: this, the process, a random end
@@ -43,8 +43,7 @@ def apart(function: Callable, *task: Any, modules: Iterable[str] = ()) -> Any:
     _ready = _as_imported()
     if not _ready:
         return function(*task)
-    multiprocessing.current_process().daemon = False  # else it may have no children
-    return alone(function, *task, context=multiprocessing.get_context("fork"))
+    return alone(function, *task, context=FORK)
 
 
 def _as_imported() -> bool:
@@ -89,12 +88,12 @@ def settings() -> Iterator[dict[str, Any]]:
         if not _ready:
             yield {"config": config}
             return
-        reader, writer = os.pipe()
-        if not (process := os.fork()):
-            _become(reader)
-        os.close(reader)
-        with open(writer, "wb") as pipe:  # closed: a kernel that was told nothing ends
-            yield {"config": config, "kernel_manager_class": _manager(process, pipe)}
+        pipe, theirs = FORK.Pipe()
+        kernel = _Kernel(target=_become, args=(theirs,))
+        kernel.start()
+        theirs.close()
+        with pipe:  # closed: a kernel that was told nothing ends
+            yield {"config": config, "kernel_manager_class": _manager(kernel, pipe)}
 
 
 @contextlib.contextmanager
@@ -111,16 +110,14 @@ def _sockets() -> Iterator[Any]:
         yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/s"}} if short else {})
 
 
-def _become(reader: int) -> None:
+def _become(pipe: Connection) -> None:
     """Wait for a command, then be the kernel that it would start; never returns."""
     try:
         os.setsid()
-        for number in {*map(int, os.listdir("/proc/self/fd"))} - {0, 1, 2, reader}:
+        for number in {*map(int, os.listdir("/proc/self/fd"))} - {0, 1, 2, pipe.fileno()}:
             with contextlib.suppress(OSError):
                 os.close(number)  # else the end of the others would not end their pipes
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        with open(reader, encoding="utf-8") as file:
-            command, env, where = json.load(file)
+        command, env, where = pipe.recv()
         os.environ.clear()
         os.environ |= env
         os.chdir(where)
@@ -133,7 +130,7 @@ def _become(reader: int) -> None:
         os._exit(1)
 
 
-def _manager(process: int, pipe: BinaryIO) -> type:
+def _manager(kernel: _Kernel, pipe: Connection) -> type:
     """The class of a kernel manager that takes the fork as the process that it started."""
     from jupyter_client import AsyncKernelManager
     from jupyter_client.provisioning import LocalProvisioner
@@ -144,9 +141,9 @@ def _manager(process: int, pipe: BinaryIO) -> type:
                 return await super().launch_kernel(cmd, **how)
             env, where = how["env"], how.get("cwd") or os.getcwd()
             env |= {"JPY_PARENT_PID": str(os.getpid())}
-            with contextlib.suppress(BrokenPipeError), pipe:  # a dead kernel is seen when polled
-                pipe.write(json.dumps([cmd, env, str(where)]).encode())
-            self.process, self.pid, self.pgid = _Process(process), process, process
+            with contextlib.suppress(BrokenPipeError):  # a dead kernel is seen when polled
+                pipe.send((cmd, env, where))
+            self.process, self.pid, self.pgid = kernel, kernel.pid, kernel.pid
             return self.connection_info
 
     class Manager(AsyncKernelManager):
@@ -159,25 +156,17 @@ def _manager(process: int, pipe: BinaryIO) -> type:
     return Manager
 
 
-class _Process:
-    """What is asked of a `Popen`, of a fork."""
+class _Kernel(FORK.Process):
+    """A fork that is asked what a `Popen` is."""
 
-    stdin = stdout = stderr = status = None
+    stdin = stdout = stderr = None
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-
-    def poll(self, how: int = os.WNOHANG) -> int | None:
-        if self.status is None:
-            found, status = os.waitpid(self.pid, how)
-            self.status = os.waitstatus_to_exitcode(status) if found else None
-        return self.status
+    def poll(self) -> int | None:
+        return self.exitcode
 
     def wait(self) -> int | None:
-        return self.poll(0)
+        self.join()
+        return self.exitcode
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
