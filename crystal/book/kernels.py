@@ -32,18 +32,15 @@ BEGAN = time.time()  # when this process imported the package
 _ready = False  # whether this process has imported it all
 
 
-def apart(function: Callable, *task: Any, modules: Iterable[str] = ()) -> Any:
+def apart(function: Callable, *task: Any, modules: Iterable[str]) -> Any:
     """`function(*task)` in a fork of this process, where that is safe. modules: that pages use."""
     global _ready
-    if sys.platform != "linux" or sys.flags.hash_randomization:
-        return function(*task)
-    for name in (*USED, *modules):
+    _ready = sys.platform == "linux" and not sys.flags.hash_randomization
+    for name in (*USED, *modules) if _ready else ():
         with contextlib.suppress(Exception):  # the page says so, where it needs it
             importlib.import_module(name)
-    _ready = _as_imported()
-    if not _ready:
-        return function(*task)
-    return alone(function, *task, context=FORK)
+    _ready = _ready and _as_imported()
+    return alone(function, *task, context=FORK) if _ready else function(*task)
 
 
 def _as_imported() -> bool:
