@@ -178,15 +178,15 @@ def plain(myst: str) -> str:
     return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", myst)
 
 
-def label(text: object, wide: int = 60) -> str:
+def label(text: object, most: int = 60, wide: int = 60) -> str:
     """`text` for a figure, where a dollar sign begins no formula.
 
-    A space goes before an underscore, which would hide it from legends. Of a long text the
-    beginning and the end are shown, in lines of at most `wide` characters.
+    A space goes before an underscore, which would hide it from legends. Of more than `most`
+    characters the beginning and the end are shown, in lines of at most `wide`.
     """
     shown = line(str(text)).replace("\n", " ")
-    if len(shown) > 60:
-        shown = f"{shown[:39]}…{shown[-20:]}"
+    if len(shown) > most:
+        shown = f"{shown[: most - most // 3 - 1]}…{shown[-(most // 3) :]}"
     if len(shown) > wide:
         shown = "\n".join(textwrap.wrap(shown, wide))
     return (" " * shown.startswith("_") + shown).replace("$", r"\$")
