@@ -181,19 +181,20 @@ def verify(ladders: list[str], record: bool, claims: bool, jobs: int | None) -> 
         return
     for name in ladders:
         description(name)  # raises for an unknown one
-    there = {kind: logs(kind) for kind in (SAMPLES, DRAWS)}
-    read = [name for name in hub_names() if name in there[SAMPLES] or name in there[DRAWS]]
+    stored = {f"data/{kind}/{name}": name for kind in (SAMPLES, DRAWS) for name in logs(kind)}
+    read = [name for name in hub_names() if name in stored.values()]
     described = [*ladder_names(), *read]
     faults = sum(map(_faults, ladders or described))
-    for kind, names in () if ladders else there.items():
-        for name in sorted({*names} - {*described}):
-            faults += 1
-            hint = f"git checkout -- data/ladders, or rm -r data/{kind}/{name}"
-            print(f"data/{kind}/{name} belongs to a ladder that no description names. Hint: {hint}")
     if record:
         print(f"{sums.LIST}: {sums.record()} files recorded")
     if not ladders:
-        wrong = sums.problems()
+        wrong = [
+            f"{path} belongs to a ladder that no description names. "
+            f"Hint: git checkout -- data/ladders, or rm -r {path}"
+            for path, name in stored.items()
+            if name not in described
+        ]
+        wrong += sums.problems()
         sound = f"{len(sums.recorded())} other files that pages read: as recorded"
         print("\n".join(wrong) or sound)
         faults += len(wrong)

@@ -252,9 +252,8 @@ def run_here(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
     try:
         with explained(f"page {page.id} could not be written", work):
             work.mkdir(parents=True)
-            made = fingerprint(page, overrides)
-            stamp = {"page": page.id, "template": page.template, "fingerprint": made}
-            _execute(page, work, made)
+            stamp: dict[str, Any] = {"fingerprint": fingerprint(page, overrides)}
+            _execute(page, work, stamp["fingerprint"])
             stamp["outputs"] = {path.name: sha(path) for path in sorted(work.iterdir())}
             stamp["seconds"] = round(time.perf_counter() - began, 2)
             (work / "stamp.json").write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
