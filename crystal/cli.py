@@ -21,7 +21,6 @@ from .errors import CrystalError
 from .files import hint_of
 from .texts import line, short
 
-FULL = "torch transformers gguf trl datasets tokenizers safetensors huggingface_hub".split()
 GROUPS = {
     "read the book": ("reproduce", "verify", "bundle"),
     "change a page": ("page",),
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _told(error: Exception) -> tuple[CrystalError, int]:
     if isinstance(error, CrystalError):
         return error, 2
-    if isinstance(error, ModuleNotFoundError) and error.name in FULL:
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("crystal"):
         install = f"{sys.executable} -m pip install -r requirements/full.txt"
         what = f"this command needs {error.name}, which reading the book does not"
         return CrystalError(what, hint=f"{install}, or make test, which installs it"), 2

@@ -34,7 +34,6 @@ from .kernels import environment
 from .pages import LOCK, OWN, Page, assigned, page_list, sha, spine
 from .runs import stamped
 
-STRICT = ("-n", "-W", "--keep-going")  # nitpicky; warnings are errors; all of them shown
 ELSEWHERE = """\
 # Runs wherever the repository of this book is installed. In Colab, first say:
 # !git clone ADDRESS_OF_THE_REPOSITORY crystal
@@ -45,7 +44,6 @@ NOT_SOURCE = {"pages.yml", "own.yml", "own.yml.tmp", "crystal.mplstyle", "__pyca
 CODE = """CHANGELOG.md CITATION.cff LICENSE* Makefile README.md *.toml *.yml .binder/* book/**/*
 crystal/**/* notebooks/*.ipynb requirements/* scripts/* tests/**/*"""
 NAME = f"crystal-{__version__}"  # of the archive
-BEGINNING = (1980, 1, 1, 0, 0, 0)  # of all time, in a zip
 
 
 def assemble() -> Path:
@@ -223,10 +221,11 @@ def _swap(new: Path, html: Path) -> None:
 def _render(source: Path, work: Path, whole: bool) -> None:
     if whole:
         shutil.rmtree(work, ignore_errors=True)  # what earlier builds left would stay in the book
-    options = [*STRICT, "-q", *(["--all"] if whole else []), "--path-output", str(work)]
+    options = ["-n", "-W", "--keep-going"]  # nitpicky; warnings are errors; all of them shown
+    options += ["-q", *(["--all"] if whole else []), "--path-output", str(work), str(source)]
     try:
         with environment():
-            status, printed = alone(_engine, [*options, str(source)])
+            status, printed = alone(_engine, options)
     except Died as error:
         raise CrystalError(f"the book was not built: {error}", hint="make reproduce") from error
     if status:
@@ -282,8 +281,8 @@ def pack() -> Path:
     with explained("the archive could not be written", path):
         with zipfile.ZipFile(blob, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in _with_sums():
-                entry = zipfile.ZipInfo(f"{NAME}/{name}", BEGINNING)
-                entry.create_system, entry.external_attr = 3, 0o644 << 16
+                entry = zipfile.ZipInfo(f"{NAME}/{name}")  # of 1980
+                entry.external_attr = 0o644 << 16
                 archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
         write_file(path, blob.getvalue())
     return path
