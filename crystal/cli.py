@@ -58,7 +58,7 @@ def _told(error: Exception) -> tuple[CrystalError, int]:
         return error, 2
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("crystal"):
         install = f"{sys.executable} -m pip install -r requirements/full.txt"
-        what = f"this command needs {error.name}, which reading the book does not"
+        what = f"this command needs {error.name}, which is not installed"
         return CrystalError(what, hint=f"{install}, or make test, which installs it"), 2
     if isinstance(error, OSError):
         where, hint = error.filename or "the output, or a file in use", "run the command again"
