@@ -189,7 +189,9 @@ def label(text: object, most: int = 60, wide: int = 60) -> str:
         shown = f"{shown[: most - most // 3 - 1]}…{shown[-(most // 3) :]}"
     if len(shown) > wide:
         shown = "\n".join(textwrap.wrap(shown, wide))
-    return (" " * shown.startswith("_") + shown).replace("$", r"\$")
+    if shown.startswith("_"):
+        shown = f" {shown}"
+    return shown.replace("$", r"\$")
 
 
 def cell(text: object) -> object:

@@ -274,7 +274,8 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
     from papermill.exceptions import PapermillExecutionError
 
     declared, chosen = parameters(page.notebook), inputs["parameters"]
-    output, log, profile = (work / "page.ipynb", *map(work.with_suffix, (".log", ".ipython")))
+    output = work / "page.ipynb"
+    log, profile = work.with_suffix(".log"), work.with_suffix(".ipython")
     try:
         own = {CONTEXT: json.dumps(_context(page, work, inputs)), "IPYTHONDIR": str(profile)}
         with kernels.environment(own), _log(log), kernels.settings() as kernel:
