@@ -46,17 +46,20 @@ def _like(pattern: str) -> Callable[[object], bool]:
     return fits
 
 
-TITLE = _like("(?s).+")
+def title(value: object) -> bool:
+    return text(value) and value != ""
+
+
 ROW = {
     "id": Maybe(_like("[a-z0-9-]+")),
     "template": Maybe(_like("[a-z0-9_]+")),
     "file": Maybe(_like("[a-z0-9_-]+")),  # a chapter beside the list
-    "title": Maybe(TITLE),
+    "title": Maybe(title),
     "params": Maybe({text: anything}),
     "reads": Maybe([_like(r"(?!/)(?!.*\.\.)[^\x00-\x1f]+")]),
 }
 ROW["pages"] = Maybe([ROW])
-PART = {"title": TITLE, "chapters": [ROW]}
+PART = {"title": title, "chapters": [ROW]}
 SHAPES = {OWN: [ROW], SPINE: {"root": {**ROW, "id": ROW["id"].shape}, "parts": [PART]}}
 CORRECT = {SPINE: f"correct it, or git checkout -- {SPINE}"}
 CORRECT[OWN] = "correct it, or delete it; an id is made of a-z, 0-9 and hyphens"
