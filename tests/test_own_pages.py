@@ -265,7 +265,10 @@ def test_bad_arguments_are_a_sentence(stamped, capsys, arguments, said):
         ("- {id: a", "broken YAML"),
         ("id: a\n", "must be a list"),
         ("- a\n", "must be a mapping"),
-        ("- {id: a, template: distributions}\n", r"page 'a' lacks a title \(book/own.yml\)"),
+        (
+            "- {id: a, template: distributions}\n",
+            r"page 'a' lacks the field 'title' \(book/own.yml\)",
+        ),
         (
             "- {id: plain, template: distributions, title: T}\n",
             r"page 'plain' is listed twice \(book/own.yml\)",

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from ..ask.tasks import TASKS
-from ..errors import CrystalError, known
-from ..files import Maybe, anything, explained, file_sha256, misfit, root, text, write_file
+from ..errors import CrystalError, known, placed
+from ..files import Maybe, anything, explained, fields, file_sha256, misfit, root, text, write_file
 from ..texts import HOSTILE, is_number, line, load_file, parse_yaml, read_text
 
 LOCK, STYLE, SPINE = "requirements/light.txt", "book/crystal.mplstyle", "book/pages.yml"
@@ -167,14 +167,9 @@ def page_list() -> dict[str, Page]:
 
 def _page(row: dict, listed: str) -> Page:
     """Raises: CrystalError for an unknown template, field or parameter."""
-    fields = {"id", "template", "title", "params", "reads", "pages"}
-    wrong = [f"lacks a {name}" for name in ("id", "template", "title") if name not in row]
-    wrong += [f"has an unknown field {name!r}" for name in row.keys() - fields]
-    if wrong:
-        hint = "a row has an id, a template and a title, and may have params, reads and pages"
-        raise CrystalError(f"page {row.get('id')!r} {wrong[0]}", where=listed, hint=hint)
-    own = {name: value for name, value in row.items() if name not in ("pages", "reads")}
-    page = Page(**own, reads=tuple(row.get("reads", ())), listed=listed)
+    own = {name: value for name, value in row.items() if name != "pages"}
+    with placed(listed, CORRECT[listed]):
+        page = Page(**fields(own, Page, f"page {row.get('id')!r}", listed=None), listed=listed)
     try:
         values(page)
     except CrystalError as error:
