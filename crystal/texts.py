@@ -169,8 +169,9 @@ def markdown(text: object) -> str:
 def code(text: object) -> str:
     """MyST that shows `text` as inline code, where its characters allow that, else as it is."""
     shown = line(str(text))
-    plain = shown.strip() == shown and not re.search(r"[`|\\]", shown) and shown
-    return f"`{shown}`" if plain else markdown(shown)
+    if shown and shown == shown.strip() and not re.search(r"[`|\\]", shown):
+        return f"`{shown}`"
+    return markdown(shown)
 
 
 def plain(myst: str) -> str:

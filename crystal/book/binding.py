@@ -102,10 +102,13 @@ def contents() -> dict:
 
     def entry(row: dict, above: str = "") -> dict:
         file, title = row.get("file") or document(row["id"]), row.get("title", "")
-        short = {"title": title.removeprefix(above)} if above and title.startswith(above) else {}
+        found = {"file": file}
         chapter = f"{file.rpartition('/')[2].capitalize()}: "
-        inner = [entry(below, chapter) for below in row.get("pages", ())]
-        return {"file": file} | ({"sections": inner} if inner else {}) | short
+        if inner := [entry(below, chapter) for below in row.get("pages", ())]:
+            found["sections"] = inner
+        if above and title.startswith(above):
+            found["title"] = title.removeprefix(above)
+        return found
 
     listed = spine()
     parts = [
