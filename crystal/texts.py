@@ -1,4 +1,4 @@
-"""Text from elsewhere: parsed strictly, shown harmlessly. The one place for both.
+"""Text from elsewhere: parsed strictly, shown harmlessly.
 
 Whoever wrote a table, a log or a model's answer may have written anything. Names are cleaned where
 they are read (`name`); all is escaped for the place where it is shown: a page (`markdown`), a
@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from .errors import CrystalError
+from .files import anything, explained, misfit
 
 # Control characters, halves of characters, ends of lines, marks that turn the order of reading.
 HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -35,12 +36,10 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 def read_text(path: Path, hint: str) -> str:
     """The file's text in UTF-8. Raises: CrystalError with `hint` if it cannot be read as that."""
     try:
-        return path.read_text(encoding="utf-8")
+        with explained("the file cannot be read", path, hint):
+            return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         what = f"the file is not text in UTF-8 at byte {error.start}"
-        raise CrystalError(what, where=path, hint=hint) from error
-    except OSError as error:
-        what = f"the file cannot be read: {error.strerror or error}"
         raise CrystalError(what, where=path, hint=hint) from error
 
 
@@ -52,16 +51,21 @@ def parse_json(text: str, where: object, hint: str) -> Any:
         raise CrystalError(f"broken JSON: {line(str(error))}", where=where, hint=hint) from error
 
 
-def load_json(path: Path, hint: str | None = None) -> Any:
-    """The value that a JSON file of this repository holds."""
-    hint = hint or f"git checkout -- {path}"
-    return parse_json(read_text(path, hint), path, hint)
+def load_file(path: Path, hint: str | None = None, shape: Any = anything, at: str = "it") -> Any:
+    """What a file of YAML, JSON or JSON Lines holds. hint: None for a file of this repository.
 
-
-def load_yaml(path: Path, hint: str | None = None) -> Any:
-    """The value that a YAML file of this repository holds."""
+    Raises: CrystalError if it does not fit `shape`; `at`: as for `misfit`.
+    """
     hint = hint or f"git checkout -- {path}"
-    return parse_yaml(read_text(path, hint), path, hint)
+    written = read_text(path, hint)
+    if path.suffix == ".jsonl":
+        found = [parse_json(row, path, hint) for row in written.splitlines()]
+    else:
+        parse = parse_yaml if path.suffix == ".yaml" else parse_json
+        found = parse(written, path, hint)
+    if wrong := misfit(found, shape, at):
+        raise CrystalError(wrong, where=path, hint=hint)
+    return found
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict:
@@ -165,8 +169,9 @@ def markdown(text: object) -> str:
 def code(text: object) -> str:
     """MyST that shows `text` as inline code, where its characters allow that, else as it is."""
     shown = line(str(text))
-    plain = shown.strip() == shown and not re.search(r"[`|\\]", shown) and shown
-    return f"`{shown}`" if plain else markdown(shown)
+    if shown and shown == shown.strip() and not re.search(r"[`|\\]", shown):
+        return f"`{shown}`"
+    return markdown(shown)
 
 
 def plain(myst: str) -> str:
@@ -185,7 +190,9 @@ def label(text: object, most: int = 60, wide: int = 60) -> str:
         shown = f"{shown[: most - most // 3 - 1]}…{shown[-(most // 3) :]}"
     if len(shown) > wide:
         shown = "\n".join(textwrap.wrap(shown, wide))
-    return (" " * shown.startswith("_") + shown).replace("$", r"\$")
+    if shown.startswith("_"):
+        shown = f" {shown}"
+    return shown.replace("$", r"\$")
 
 
 def cell(text: object) -> object:

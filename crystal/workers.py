@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from threading import Thread
@@ -31,8 +31,9 @@ class Died(Exception):
 
 def cores() -> int:
     """Cores that this process may run on, where the system says so (macOS does not); else all."""
-    known = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def side_by_side(
@@ -70,29 +71,6 @@ def alone(function: Callable, *task: Any, context: BaseContext = SPAWN) -> Any:
     if done.error:
         raise done.error
     return done.result
-
-
-@contextlib.contextmanager
-def ahead(function: Callable, *first: Any) -> Iterator[Callable]:
-    """`function` in a process of its own, which does `function(*first)` while others work.
-
-    The one that is given takes the arguments of the next call. Raises: what it raises, or `Died`.
-    """
-    worker = _Worker(function, SPAWN)
-    worker.take(first)
-
-    def call(*task: Any) -> Any:
-        if not (done := worker.answer()).error:
-            worker.take(task)
-            done = worker.answer()
-        if done.error:
-            raise done.error
-        return done.result
-
-    try:
-        yield call
-    finally:
-        worker.stop()
 
 
 def alive(process: str) -> bool:
@@ -138,10 +116,11 @@ class _Worker:
 
 
 def _serve(function: Callable, pipe: Connection, life: Connection, ours: tuple) -> None:
-    """A worker's main: answer tasks until nobody asks. ours: the owner's ends, which a fork has."""
+    """Answer tasks until nobody asks. ours: the owner's ends, which a fork has."""
     for end in ours:
         end.close()  # else the end of the owner would not end the pipes
     os.setsid()  # Ctrl-C is the owner's to hear
+    current_process().daemon = False  # else it may have no children
     Thread(target=_leave_with, args=(life,), daemon=True).start()
     while True:
         try:

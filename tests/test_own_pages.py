@@ -263,9 +263,12 @@ def test_bad_arguments_are_a_sentence(stamped, capsys, arguments, said):
     ("text", "said"),
     [
         ("- {id: a", "broken YAML"),
-        ("id: a\n", "is not of type"),
-        ("- a\n", "is not of type"),
-        ("- {id: a, template: distributions}\n", r"page 'a' lacks a title \(book/own.yml\)"),
+        ("id: a\n", "must be a list"),
+        ("- a\n", "must be a mapping"),
+        (
+            "- {id: a, template: distributions}\n",
+            r"page 'a' lacks the field 'title' \(book/own.yml\)",
+        ),
         (
             "- {id: plain, template: distributions, title: T}\n",
             r"page 'plain' is listed twice \(book/own.yml\)",
@@ -300,7 +303,7 @@ def test_a_full_disk_leaves_the_old_list(stamped, monkeypatch):
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(CrystalError, match="could not be written.*No space left"):
-        pages.put({"id": "b"})
+        pages.put(pages.Page(id="b", template="plain", title="B"))
     assert (stamped / pages.OWN).read_bytes() == before and not list(
         (stamped / "book").glob("*.tmp")
     )

@@ -532,5 +532,5 @@ def test_a_tokenizer_trained_again_cuts_as_the_shipped_one(name):
     """Spelled alike, too: its hash is part of every stored answer."""
     recipe = recipes.load_recipe(name).tokenizer
     folder = root() / "data" / "weights" / name / "base"
-    shipped = texts.load_json(folder / "tokenizer.json")["pre_tokenizer"]["pretokenizers"][0]
+    shipped = texts.load_file(folder / "tokenizer.json")["pre_tokenizer"]["pretokenizers"][0]
     assert shipped["pattern"]["Regex"] == split_pattern(recipe["digits"], recipe.get("letters"))

@@ -48,22 +48,19 @@ addEventListener("DOMContentLoaded", () =>  // of folds that follow each other o
   document.querySelectorAll("details.sd-dropdown").forEach((fold, number) =>
     fold.name = fold.previousElementSibling?.name || `folds-${number}`));
 }"""
-REPAIRS = [
-    (re.compile(pattern), mended)
-    for pattern, mended in (
-        # A fold is called what stands on it; the sidebar's folds have nothing on them.
-        (r'<summary aria-label="Toggle hidden content">', "<summary>"),
-        (
-            r'>([^<]*)(</a><details(?: open="open")?><summary>)',
-            r'>\1\2<span class="visually-hidden">Pages of \1</span>',
-        ),
-        (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
-        (r'(<i class="theme-switch[^>]*?) title="[^"]*"', r"\1"),
-        (r'(<div class="citation"[^>]*?) role="doc-biblioentry"', r'\1 role="listitem"'),
-        # Without a choice of the reader's, the theme says an error before it takes the system's.
-        (r'(localStorage\.getItem\("mode"\) \|\| )""', r'\1"auto"'),
-    )
-]
+REPAIRS = (
+    # A fold is called what stands on it; the sidebar's folds have nothing on them.
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+    (
+        r'>([^<]*)(</a><details(?: open="open")?><summary>)',
+        r'>\1\2<span class="visually-hidden">Pages of \1</span>',
+    ),
+    (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
+    (r'(<i class="theme-switch[^>]*?) title="[^"]*"', r"\1"),
+    (r'(<div class="citation"[^>]*?) role="doc-biblioentry"', r'\1 role="listitem"'),
+    # Without a choice of the reader's, the theme says an error before it takes the system's.
+    (r'(localStorage\.getItem\("mode"\) \|\| )""', r'\1"auto"'),
+)
 
 
 def data(app: Sphinx, name: str) -> dict | list:
@@ -72,14 +69,13 @@ def data(app: Sphinx, name: str) -> dict | list:
 
 
 def quote(claims: dict, name: str) -> str:
-    """The text of `page/claim.field`. claims: by page. Raises: KeyError naming what is unknown."""
-    page, _, rest = name.partition("/")
-    key, _, field = rest.rpartition(".")
-    record = claims[page][key]
+    """The text of `claim.field`, of a page's claims. Raises: KeyError naming what is unknown."""
+    key, _, field = name.rpartition(".")
+    record = claims[key]
     if field == "interval":
         return f"{fmt(record['low'])} to {fmt(record['high'])}"
     if field == "runs":
-        chip = claims[page][key.replace("runs-", "all-", 1)]["verdict"].replace("-", " ")
+        chip = claims[key.replace("runs-", "all-", 1)]["verdict"].replace("-", " ")
         parts = (f"{chip} in", "of")
         alike, runs = (re.search(rf"{part} (\d+)", record["sentence"]) for part in parts)
         return f"in {alike[1]} of {runs[1]} runs" if alike else record["sentence"]
@@ -91,21 +87,18 @@ def quote(claims: dict, name: str) -> str:
 
 class Claim(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list]:
-        page = self.text.partition("/")[0]
-        # of that page alone: no other page changes this document
-        kept, other = f"claims/{page}.json", f"elsewhere/{page}.json"
-        there = (Path(self.env.srcdir) / kept).is_file()
-        for name in (kept, other) if there else ():
-            self.env.note_dependency(name)
+        page, _, name = self.text.removesuffix("?").partition("/")
+        kept, found = f"claims/{page}.json", {"claims": {}, "elsewhere": []}
+        if (Path(self.env.srcdir) / kept).is_file():
+            self.env.note_dependency(kept)  # no other page changes this document
+            found = data(self.env.app, kept)
         try:
-            claims = {page: data(self.env.app, kept)} if there else {}
-            text = quote(claims, self.text.removesuffix("?"))
-            return self.linked(text, page), []
+            return self.linked(quote(found["claims"], name), page), []
         except KeyError as missing:
             if self.text.endswith("?"):
                 return [nodes.inline(self.rawtext, "–")], []
-            if there and (shown := data(self.env.app, other)):
-                said = f"(not in this run, with {' '.join(shown)})"
+            if found["elsewhere"]:
+                said = f"(not in this run, with {' '.join(found['elsewhere'])})"
                 return [nodes.inline(self.rawtext, said)], []
             where = self.get_location()
             log.warning("claim %r: %s is not in claims.json", self.text, missing, location=where)
@@ -203,17 +196,19 @@ class Verdicts(SphinxTransform):
                 around = around.parent
 
 
-def drop_thebe(
+def mend_context(
     app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
 ) -> None:
     """No live code here: Jupyter Book sets Thebe up twice, and a second `const` is a SyntaxError on
-    every page.
+    every page. And the theme puts the title as it is into the head of what is printed.
     """
     context["script_files"] = [
         script
         for script in context.get("script_files", ())
         if "thebe" not in f"{script.filename} {script.attributes.get('body')}".lower()
     ]
+    for name in {"pagetitle", "root_title"} & context.keys():
+        context[name] = html.escape(context[name])
 
 
 def escape_titles(freeze):
@@ -227,14 +222,6 @@ def escape_titles(freeze):
         return {**index, "alltitles": escaped}
 
     return frozen
-
-
-def escape_title(
-    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
-) -> None:
-    """The theme puts the title as it is into the head of what is printed."""
-    for name in {"pagetitle", "root_title"} & context.keys():
-        context[name] = html.escape(context[name])
 
 
 def no_numbers(app: Sphinx, config: Config) -> None:
@@ -252,7 +239,7 @@ def repair_pages(app: Sphinx) -> None:
     def mended(template: str, context: dict) -> str:
         page = render(template, context)
         for pattern, by in REPAIRS:
-            page = pattern.sub(by, page)
+            page = re.sub(pattern, by, page)
         return page
 
     templates.render = mended
@@ -265,8 +252,7 @@ def setup(app: Sphinx) -> dict:
     app.add_role("claim", Claim())
     app.add_role("page", Page())
     app.add_js_file(None, body=SCROLLS)  # what scrolls inside is reached by keyboard, too
-    app.connect("html-page-context", drop_thebe, priority=900)
-    app.connect("html-page-context", escape_title, priority=900)
+    app.connect("html-page-context", mend_context, priority=900)
     app.connect("config-inited", no_numbers, priority=900)
     app.connect("builder-inited", repair_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,16 +1,12 @@
 """Binds prose and executed pages into `_build/source/`; the book engine renders `_build/html/`.
 
 The engine gets plain MyST and notebooks that need none of its help: each output that `show` marked
-as MyST becomes a markdown cell. `pack` makes one archive of the book, its data and its code. Knows
-nothing of how pages are run.
+as MyST becomes a markdown cell. `pack` makes one archive of the book, its data and its code.
 """
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import hashlib
-import importlib
 import io
 import json
 import os
@@ -20,25 +16,24 @@ import sys
 import tempfile
 import traceback
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from .. import __version__
 from ..errors import CrystalError
-from ..files import hint_of, root, write_file
+from ..files import explained, root, write_file
 from ..keep import sums
 from ..keep.manifest import DRAWS, SAMPLES, logs, records, shard_path
 from ..present.show import MYST, slug
 from ..texts import markdown
-from ..workers import Died, ahead
+from ..workers import Died, alone
 from .kernels import environment
-from .pages import LOCK, OWN, Page, page_list, sha, spelled, spine, values
+from .pages import LOCK, OWN, Page, assigned, page_list, sha, spine
 from .runs import stamped
 
-ENGINE = ("jupyter_book.sphinx", "myst_nb.sphinx_ext", "sphinx_book_theme", "sphinx_design")
-STRICT = ("-n", "-W", "--keep-going")  # nitpicky; warnings are errors; all of them shown
 ELSEWHERE = """\
 # Runs wherever the repository of this book is installed. In Colab, first say:
 # !git clone ADDRESS_OF_THE_REPOSITORY crystal
@@ -46,20 +41,13 @@ ELSEWHERE = """\
 # %pip install -q -e .
 """  # the first cell of a notebook that a reader takes along
 NOT_SOURCE = {"pages.yml", "own.yml", "own.yml.tmp", "crystal.mplstyle", "__pycache__"}
-CODE = (
-    *("CHANGELOG.md", "CITATION.cff", "LICENSE*", "Makefile", "README.md", "*.toml", "*.yml"),
-    *(".binder/*", "book/**/*", "crystal/**/*", "notebooks/*.ipynb", "requirements/*"),
-    *("scripts/*", "tests/**/*"),
-)
+CODE = """CHANGELOG.md CITATION.cff LICENSE* Makefile README.md *.toml *.yml .binder/* book/**/*
+crystal/**/* notebooks/*.ipynb requirements/* scripts/* tests/**/*"""
 NAME = f"crystal-{__version__}"  # of the archive
-BEGINNING = (1980, 1, 1, 0, 0, 0)  # of all time, in a zip
 
 
 def assemble() -> Path:
-    """Write the book's source tree; files that stay the same keep their times.
-
-    Raises: CrystalError if a page of the list has not been run.
-    """
+    """Write the book's source tree; files that stay the same keep their times."""
     source, files = root() / "_build/source", dict(_files())
     for path in sorted(source.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
@@ -75,34 +63,33 @@ def assemble() -> Path:
 
 
 def _files() -> Iterator[tuple[str, bytes]]:
-    """Every file of the source tree, by its path in it."""
-    for path in sorted((root() / "book").rglob("*")):
+    book, own, table = root() / "book", [], []
+    for path in sorted(book.rglob("*")):
         if path.is_file() and not NOT_SOURCE & set(path.parts):
-            yield path.relative_to(root() / "book").as_posix(), path.read_bytes()
-    pages = page_list()
-    for page in pages.values():
-        if stamped(page) is None:
+            yield path.relative_to(book).as_posix(), path.read_bytes()
+    for page in page_list().values():
+        if (stamp := stamped(page)) is None:
             what = f"page {page.id} has not been run"
             raise CrystalError(what, where=page.folder, hint="make reproduce")
         yield f"{document(page.id)}.ipynb", _bound(page)
-        for path in sorted(page.folder.glob("*.svg")) + sorted(page.folder.glob("*.csv")):
-            yield f"pages/{page.id}/{path.name}", path.read_bytes()
-        for path in sorted(page.folder.glob("*.js")):  # only what embeds it loads it
-            yield f"_theme/{page.id}/{path.name}", path.read_bytes()
-        claims = page.folder / "claims.json"
-        yield f"claims/{page.id}.json", claims.read_bytes() if claims.is_file() else b"{}"
-        yield f"elsewhere/{page.id}.json", json.dumps(_elsewhere(page)).encode()
-    own = [document(page.id) for page in pages.values() if page.listed == OWN]
+        # of scripts, only what embeds them loads them
+        for kind, place in (("svg", "pages"), ("csv", "pages"), ("js", "_theme")):
+            for path in sorted(page.folder.glob(f"*.{kind}")):
+                yield f"{place}/{page.id}/{path.name}", path.read_bytes()
+        claims, made = page.folder / "claims.json", stamp["fingerprint"]
+        found = json.loads(claims.read_bytes()) if claims.is_file() else {}
+        quoted = {"claims": found, "elsewhere": assigned(page, made["parameters"])}
+        yield f"claims/{page.id}.json", json.dumps(quoted).encode()
+        own += [document(page.id)] if page.listed == OWN else []
+        given = ", ".join(f"{name}={value}" for name, value in made["parameters"].items())
+        mark = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
+        row = (page.id, page.template, given, stamp["seconds"], mark)
+        table.append([markdown(cell) for cell in row])
     yield "own.json", json.dumps(own).encode()
-    yield "pages.csv", _status(pages).encode()
+    # What each page was made from, and how long it took: the provenance page's table, in MyST.
+    columns = ["page", "template", "parameters", "seconds", "fingerprint"]
+    yield "pages.csv", pd.DataFrame(table, columns=columns).to_csv(index=False).encode()
     yield "_toc.yml", yaml.safe_dump(contents(), sort_keys=False, allow_unicode=True).encode()
-
-
-def _elsewhere(page: Page) -> list[str]:
-    """The parameters of its last run that are not the page list's, as they are written."""
-    stamp, listed = stamped(page), values(page)
-    last = stamp["fingerprint"]["parameters"] if stamp else {}
-    return [f"{name}={spelled(x)}" for name, x in last.items() if x != listed.get(name)]
 
 
 def document(id: str) -> str:
@@ -111,17 +98,17 @@ def document(id: str) -> str:
 
 
 def contents() -> dict:
-    """The table of contents, in the engine's words, from the page list.
-
-    Under a chapter, its name is not said again: `Liquid: coin flip` is `coin flip` there.
-    """
+    """The engine's table of contents. Under a chapter, `Liquid: coin flip` is `coin flip`."""
 
     def entry(row: dict, above: str = "") -> dict:
         file, title = row.get("file") or document(row["id"]), row.get("title", "")
-        short = {"title": title.removeprefix(above)} if above and title.startswith(above) else {}
+        found = {"file": file}
         chapter = f"{file.rpartition('/')[2].capitalize()}: "
-        inner = [entry(below, chapter) for below in row.get("pages", ())]
-        return {"file": file} | ({"sections": inner} if inner else {}) | short
+        if inner := [entry(below, chapter) for below in row.get("pages", ())]:
+            found["sections"] = inner
+        if above and title.startswith(above):
+            found["title"] = title.removeprefix(above)
+        return found
 
     listed = spine()
     parts = [
@@ -132,9 +119,7 @@ def contents() -> dict:
 
 
 def _bound(page: Page) -> bytes:
-    """The executed notebook as the book wants it: retitled, MyST outputs as cells, code and
-    sections of the third level folded.
-    """
+    """The executed notebook, retitled, MyST outputs as cells, code folded at the end."""
     notebook = json.loads((page.folder / "page.ipynb").read_text(encoding="utf-8"))
     cells, code = [_prose("title", f"# {markdown(page.title)}\n")], []
     for cell in notebook["cells"]:
@@ -193,57 +178,39 @@ def _downloads(html: Path) -> None:
         (html / f"_sources/{document(page.id)}.ipynb").write_text(whole, encoding="utf-8")
 
 
-def _status(pages: dict[str, Page]) -> str:
-    """The table of the provenance page, its cells MyST: what each page was made from, how long."""
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(["page", "template", "parameters", "seconds", "fingerprint"])
-    for page in pages.values():
-        stamp = stamped(page)
-        made = stamp["fingerprint"]
-        given = ", ".join(f"{name}={value}" for name, value in made["parameters"].items())
-        mark = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
-        table.writerow(map(markdown, (page.id, page.template, given, stamp["seconds"], mark)))
-    return out.getvalue()
-
-
 def index() -> Path:
     """The built book's landing page."""
     return root() / "_build/html/index.html"
 
 
-def build(*, whole: bool = True, render: Callable | None = None) -> Path | None:
+def build(*, whole: bool = True) -> Path | None:
     """Render the book strictly; returns its index, or None if nothing changed since the last build.
 
     whole=False re-renders only changed documents: quick, but earlier warnings stay hidden, so the
     next whole build does not take it for done. A failed build leaves the old book.
-    render: of `engine`, where it was begun earlier.
     Raises: CrystalError with the engine's warnings.
     """
-    html = index().parent
-    try:
+    html, home = index().parent, root() / "_build"
+    with explained("the book could not be written", html):
         old = html.with_suffix(".old")
         if old.exists() and not html.exists():  # a kill came between the two renames of `_swap`
             old.rename(html)
-        source, work, stamp = assemble(), root() / "_build/work", root() / "_build/book.sha256"
-        inputs = f"{_tree_hash(source)} {sha(root() / LOCK)}".encode()
-        state = inputs + b" whole" if whole else inputs
-        last = stamp.read_bytes() if stamp.is_file() else b""
-        if index().is_file() and last in (state, inputs + b" whole"):
+        source, work, stamp = assemble(), home / "work", home / "book.sha256"
+        inputs = f"{_tree_hash(source)} {sha(root() / LOCK)}"
+        state = f"{inputs} whole" if whole else inputs
+        last = stamp.read_text() if stamp.is_file() else ""
+        if index().is_file() and last in (state, f"{inputs} whole"):
             return None
-        _render(source, work, whole, render)
+        _render(source, work, whole)
         _downloads(work / "_build/html")
         stamp.unlink(missing_ok=True)
         _swap(work / "_build/html", html)
-        stamp.write_bytes(state)
+        stamp.write_text(state)
         return index()
-    except OSError as error:
-        what = f"the book could not be written: {error}"
-        raise CrystalError(what, hint=hint_of(error, html)) from error
 
 
 def _swap(new: Path, html: Path) -> None:
-    """Put a copy of `new` in the old book's place; the engine keeps `new` for its next build."""
+    """Put a copy of `new` in the old book's place; the next build goes on with `new`."""
     beside, old = html.with_suffix(".new"), html.with_suffix(".old")
     shutil.rmtree(beside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
@@ -254,13 +221,14 @@ def _swap(new: Path, html: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _render(source: Path, work: Path, whole: bool, render: Callable | None) -> None:
+def _render(source: Path, work: Path, whole: bool) -> None:
     if whole:
         shutil.rmtree(work, ignore_errors=True)  # what earlier builds left would stay in the book
-    options = [*STRICT, "-q", *(["--all"] if whole else []), "--path-output", str(work)]
+    options = ["-n", "-W", "--keep-going"]  # nitpicky; warnings are errors; all of them shown
+    options += ["-q", *(["--all"] if whole else []), "--path-output", str(work), str(source)]
     try:
-        with contextlib.nullcontext(render) if render else engine() as build:
-            status, printed = build([*options, str(source)])
+        with environment():
+            status, printed = alone(_engine, options)
     except Died as error:
         raise CrystalError(f"the book was not built: {error}", hint="make reproduce") from error
     if status:
@@ -271,23 +239,10 @@ def _render(source: Path, work: Path, whole: bool, render: Callable | None) -> N
         raise CrystalError(what, where=source, hint=hint)
 
 
-@contextlib.contextmanager
-def engine() -> Iterator[Callable]:
-    """The book engine, in a process that imports it while others work; takes options."""
-    with contextlib.ExitStack() as stack:
-        with environment():
-            render = stack.enter_context(ahead(_engine, None))
-        yield render
-
-
-def _engine(options: list[str] | None) -> tuple[int, str]:
-    """Exit status and all output of a build; None: only import what it takes. For one build."""
+def _engine(options: list[str]) -> tuple[bool, str]:
+    """Whether a build fails, and all its output, in a process of its own."""
     from jupyter_book.cli.main import main
 
-    if options is None:
-        for name in ENGINE:
-            importlib.import_module(name)
-        return 0, ""
     with tempfile.TemporaryFile() as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
@@ -304,7 +259,6 @@ def _engine(options: list[str] | None) -> tuple[int, str]:
 
 
 def _tree_hash(folder: Path) -> str:
-    """sha256 over the names and contents of all files under `folder`."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     lines = [f"{path.relative_to(folder).as_posix()} {sha(path)}" for path in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -327,22 +281,18 @@ def pack() -> Path:
     if wrong := sums.problems():
         raise CrystalError("; ".join(wrong), hint="make verify says more")
     path, blob = root() / f"_build/{NAME}.zip", io.BytesIO()
-    try:
+    with explained("the archive could not be written", path):
         with zipfile.ZipFile(blob, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in _with_sums():
-                entry = zipfile.ZipInfo(f"{NAME}/{name}", BEGINNING)
-                entry.create_system, entry.compress_type = 3, zipfile.ZIP_DEFLATED
+                entry = zipfile.ZipInfo(f"{NAME}/{name}")  # of 1980
                 entry.external_attr = 0o644 << 16
-                archive.writestr(entry, content)
+                archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
         write_file(path, blob.getvalue())
-    except OSError as error:
-        what = f"the archive could not be written: {error}"
-        raise CrystalError(what, hint=hint_of(error, path)) from error
     return path
 
 
 def _with_sums() -> Iterator[tuple[str, bytes]]:
-    """Name and content of each file, in order; the list of their hashes is the last."""
+    """Name and content of each file; the list of their hashes comes last."""
     lines = []
     for name, path in sorted(_packed().items()):
         content = path.read_bytes()
@@ -352,7 +302,7 @@ def _with_sums() -> Iterator[tuple[str, bytes]]:
 
 
 def _packed() -> dict[str, Path]:
-    """Where the content of each file lies, by its name in the archive."""
+    """Where each file lies, by its name in the archive."""
     home, html = root(), index().parent
     found = {f"html/{at.relative_to(html).as_posix()}": at for at in html.rglob("*")}
     found["provenance/pages.csv"] = home / "_build/source/pages.csv"
@@ -363,6 +313,10 @@ def _packed() -> dict[str, Path]:
         for ladder in ours & {*logs(kind)}:
             data.append(home / f"data/{kind}/{ladder}/manifest.jsonl")
             data += [shard_path(ladder, record, kind) for record in records(ladder, kind)]
-    code = [path for glob in CODE for path in home.glob(glob) if "__pycache__" not in path.parts]
+    code = [path for glob in CODE.split() for path in home.glob(glob)]
     found |= {path.relative_to(home).as_posix(): path for path in (*data, *code)}
-    return {name: path for name, path in found.items() if path.is_file()}
+    return {
+        name: path
+        for name, path in found.items()
+        if path.is_file() and "__pycache__" not in path.parts
+    }

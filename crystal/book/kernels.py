@@ -1,30 +1,29 @@
 """Kernels forked from a process that has imported what pages use: a start costs a tenth.
 
 A worker imports and stays as it is. Each page is run by a fork of it, which forks the page's kernel
-before papermill has threads. Where a fork is unsafe (macOS), or hashes are not fixed, kernels are
-started by command, and so is any other kernel than this interpreter's, and every kernel once the
-package was edited.
+before papermill has threads. Kernels are started by command where a fork is unsafe (macOS), hashes
+are not fixed, the kernel is not this interpreter's, or the package was edited.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import json
-import multiprocessing
 import os
 import runpy
-import signal
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
 
 from ..files import PACKAGE, root
 from ..workers import alone
 
+FORK = get_context("fork")
 LAUNCHER = "ipykernel_launcher"
 USED = ("ipykernel.kernelapp", "papermill", "matplotlib.pyplot", "pyarrow.parquet", "seaborn")
 SOCKETS = "crystal-kernel-"  # folders of sockets: this, the process, a random end
@@ -33,23 +32,19 @@ BEGAN = time.time()  # when this process imported the package
 _ready = False  # whether this process has imported it all
 
 
-def apart(function: Callable, *task: Any, modules: Iterable[str] = ()) -> Any:
+def apart(function: Callable, *task: Any, modules: Iterable[str]) -> Any:
     """`function(*task)` in a fork of this process, where that is safe. modules: that pages use."""
     global _ready
-    if sys.platform != "linux" or sys.flags.hash_randomization:
-        return function(*task)
-    for name in (*USED, *modules):
+    _ready = sys.platform == "linux" and not sys.flags.hash_randomization
+    for name in (*USED, *modules) if _ready else ():
         with contextlib.suppress(Exception):  # the page says so, where it needs it
             importlib.import_module(name)
-    _ready = _as_imported()
-    if not _ready:
-        return function(*task)
-    multiprocessing.current_process().daemon = False  # else it may have no children
-    return alone(function, *task, context=multiprocessing.get_context("fork"))
+    _ready = _ready and _as_imported()
+    return alone(function, *task, context=FORK) if _ready else function(*task)
 
 
 def _as_imported() -> bool:
-    """Whether no module of this package was changed since this process began: a fork has the old.
+    """Whether no module of this package was changed since this process began.
 
     A page's stamp names the code on disk, which has to be the code that made it.
     """
@@ -90,12 +85,12 @@ def settings() -> Iterator[dict[str, Any]]:
         if not _ready:
             yield {"config": config}
             return
-        reader, writer = os.pipe()
-        if not (process := os.fork()):
-            _become(reader)
-        os.close(reader)
-        with open(writer, "wb") as pipe:  # closed: a kernel that was told nothing ends
-            yield {"config": config, "kernel_manager_class": _manager(process, pipe)}
+        pipe, theirs = FORK.Pipe()
+        kernel = _Kernel(target=_become, args=(theirs,))
+        kernel.start()
+        theirs.close()
+        with pipe:  # closed: a kernel that was told nothing ends
+            yield {"config": config, "kernel_manager_class": _manager(kernel, pipe)}
 
 
 @contextlib.contextmanager
@@ -112,16 +107,14 @@ def _sockets() -> Iterator[Any]:
         yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/s"}} if short else {})
 
 
-def _become(reader: int) -> None:
+def _become(pipe: Connection) -> None:
     """Wait for a command, then be the kernel that it would start; never returns."""
     try:
         os.setsid()
-        for number in {*map(int, os.listdir("/proc/self/fd"))} - {0, 1, 2, reader}:
+        for number in {*map(int, os.listdir("/proc/self/fd"))} - {0, 1, 2, pipe.fileno()}:
             with contextlib.suppress(OSError):
                 os.close(number)  # else the end of the others would not end their pipes
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        with open(reader, encoding="utf-8") as file:
-            command, env, where = json.load(file)
+        command, env, where = pipe.recv()
         os.environ.clear()
         os.environ |= env
         os.chdir(where)
@@ -134,7 +127,7 @@ def _become(reader: int) -> None:
         os._exit(1)
 
 
-def _manager(process: int, pipe: BinaryIO) -> type:
+def _manager(kernel: _Kernel, pipe: Connection) -> type:
     """The class of a kernel manager that takes the fork as the process that it started."""
     from jupyter_client import AsyncKernelManager
     from jupyter_client.provisioning import LocalProvisioner
@@ -145,9 +138,9 @@ def _manager(process: int, pipe: BinaryIO) -> type:
                 return await super().launch_kernel(cmd, **how)
             env, where = how["env"], how.get("cwd") or os.getcwd()
             env |= {"JPY_PARENT_PID": str(os.getpid())}
-            with contextlib.suppress(BrokenPipeError), pipe:  # a dead kernel is seen when polled
-                pipe.write(json.dumps([cmd, env, str(where)]).encode())
-            self.process, self.pid, self.pgid = _Process(process), process, process
+            with contextlib.suppress(BrokenPipeError):  # a dead kernel is seen when polled
+                pipe.send((cmd, env, where))
+            self.process, self.pid, self.pgid = kernel, kernel.pid, kernel.pid
             return self.connection_info
 
     class Manager(AsyncKernelManager):
@@ -160,25 +153,17 @@ def _manager(process: int, pipe: BinaryIO) -> type:
     return Manager
 
 
-class _Process:
-    """What is asked of a `Popen`, of a fork."""
+class _Kernel(FORK.Process):
+    """A fork that is asked what a `Popen` is."""
 
-    stdin = stdout = stderr = status = None
+    stdin = stdout = stderr = None
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-
-    def poll(self, how: int = os.WNOHANG) -> int | None:
-        if self.status is None:
-            found, status = os.waitpid(self.pid, how)
-            self.status = os.waitstatus_to_exitcode(status) if found else None
-        return self.status
+    def poll(self) -> int | None:
+        return self.exitcode
 
     def wait(self) -> int | None:
-        return self.poll(0)
+        self.join()
+        return self.exitcode
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)

@@ -1,8 +1,7 @@
 """One page = one row of `book/pages.yml` or `book/own.yml` = one papermill run of a template.
 
-`book/own.yml` lists the reader's own pages, over tables of their own; git does not see it. A list
-is checked whole when it is read: ids and templates become paths, so they hold nothing that leaves
-a folder. Knows nothing of what a page says.
+`book/own.yml` lists the reader's own pages, over tables of their own; git does not see it. Ids and
+templates become paths: a list is checked whole when it is read.
 """
 
 from __future__ import annotations
@@ -12,20 +11,20 @@ import os
 import re
 import tokenize
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from .. import files
 from ..ask.tasks import TASKS
-from ..errors import CrystalError, known
-from ..files import file_sha256, hint_of, root, write_file
-from ..texts import HOSTILE, is_number, line, parse_json, parse_yaml, read_text
+from ..errors import CrystalError, known, placed
+from ..files import Maybe, anything, explained, fields, file_sha256, misfit, root, text, write_file
+from ..texts import HOSTILE, is_number, line, load_file, parse_yaml, read_text
 
 LOCK, STYLE, SPINE = "requirements/light.txt", "book/crystal.mplstyle", "book/pages.yml"
 OWN, YOURS = "book/own.yml", "Your ladders"  # the list, and the part of the book that it makes
@@ -38,30 +37,30 @@ ON_ANY_LADDER = ("idea", "liquid", "nucleation", "settling", "overview")
 BEYOND = (MemoryError, RecursionError)  # what Python's parser cannot hold
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}  # also list[...]
 
-_SHAPES = yaml.safe_load(r"""
-$defs:
-  title: {type: string, minLength: 1}
-  rows: {type: array, items: {$ref: "#/$defs/row"}}
-  row:
-    type: object
-    oneOf: [{required: [id], not: {required: [file]}}, {required: [file]}]
-    properties:
-      id: {type: string, pattern: '^[a-z0-9-]+\Z'}
-      template: {type: string, pattern: '^[a-z0-9_]+\Z'}
-      file: {type: string, pattern: '^[a-z0-9_-]+\Z'}  # a chapter beside the list
-      title: {$ref: "#/$defs/title"}
-      params: {type: object, propertyNames: {pattern: '^[a-z_]+\Z'}}
-      reads: {type: array, items: {type: string, pattern: '^(?!/)(?!.*\.\.)[^\x00-\x1f]+\Z'}}
-      pages: {$ref: "#/$defs/rows"}
-  part:
-    {type: object, required: [title, chapters], additionalProperties: false,
-     properties: {title: {$ref: "#/$defs/title"}, chapters: {$ref: "#/$defs/rows"}}}
-book/own.yml: {type: [array, "null"], items: {$ref: "#/$defs/row"}}
-book/pages.yml:
-  {type: object, required: [root, parts], additionalProperties: false,
-   properties: {root: {$ref: "#/$defs/row", required: [id]},
-                parts: {type: array, items: {$ref: "#/$defs/part"}}}}
-""")
+
+def _like(pattern: str) -> Callable[[object], bool]:
+    def fits(value: object) -> bool:
+        return text(value) and re.fullmatch(pattern, value) is not None
+
+    fits.__name__ = f"text like {pattern}"
+    return fits
+
+
+def title(value: object) -> bool:
+    return text(value) and value != ""
+
+
+ROW = {
+    "id": Maybe(_like("[a-z0-9-]+")),
+    "template": Maybe(_like("[a-z0-9_]+")),
+    "file": Maybe(_like("[a-z0-9_-]+")),  # a chapter beside the list
+    "title": Maybe(title),
+    "params": Maybe({text: anything}),
+    "reads": Maybe([_like(r"(?!/)(?!.*\.\.)[^\x00-\x1f]+")]),
+}
+ROW["pages"] = Maybe([ROW])
+PART = {"title": title, "chapters": [ROW]}
+SHAPES = {OWN: [ROW], SPINE: {"root": {**ROW, "id": ROW["id"].shape}, "parts": [PART]}}
 CORRECT = {SPINE: f"correct it, or git checkout -- {SPINE}"}
 CORRECT[OWN] = "correct it, or delete it; an id is made of a-z, 0-9 and hyphens"
 
@@ -112,40 +111,36 @@ def _listed(name: str) -> Any:
     path = root() / name
     if name == OWN and not path.exists():
         return []
-    return _parsed(read_text(path, CORRECT[name]), str(path), name) or []
+    return _parsed(read_text(path, CORRECT[name]), str(path), name)
 
 
 @lru_cache(maxsize=4)
-def _parsed(text: str, where: str, name: str) -> Any:
-    """A page list. Raises: CrystalError with the place in it and what is wrong there."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    found = parse_yaml(text, where, CORRECT[name])
+def _parsed(written: str, where: str, name: str) -> Any:
+    """Raises: CrystalError with the place in the list and what is wrong there."""
+    found = parse_yaml(written, where, CORRECT[name])
+    if found is None and name == OWN:
+        return []
     try:
-        shape = _SHAPES[name] | {"$defs": _SHAPES["$defs"]}
-        wrong = best_match(Draft202012Validator(shape).iter_errors(found))
-    except RecursionError as error:  # a row that holds itself
-        what = "the list is nested without end"
-        raise CrystalError(what, where=where, hint=CORRECT[name]) from error
-    if wrong is None:
-        return found
-    place = "/".join(map(str, wrong.absolute_path)) or "the whole list"
-    raise CrystalError(f"{place}: {line(wrong.message):.200}", where=where, hint=CORRECT[name])
+        wrong = misfit(found, SHAPES[name], "the list")
+    except RecursionError:  # a row that holds itself
+        wrong = "the list is nested without end"
+    if name == SPINE and not wrong:
+        names = {*found, *chain.from_iterable(found["parts"])}
+        if extra := names - {*SHAPES[SPINE], *PART}:
+            wrong = f"the list has unknown fields: {', '.join(extra)}"
+    if wrong:
+        raise CrystalError(line(wrong), where=where, hint=CORRECT[name])
+    return found
 
 
-def put(row: dict) -> dict | None:
-    """Write a row to book/own.yml, over the row of its id or as the last; returns the old row."""
-    listed, path = list(_listed(OWN)), root() / OWN
-    place = next((i for i, other in enumerate(listed) if other.get("id") == row["id"]), len(listed))
-    (before,) = listed[place : place + 1] or [None]
-    listed[place : place + 1] = [row]
-    text = HEAD + yaml.safe_dump(listed, sort_keys=False, allow_unicode=True)
-    try:
+def put(page: Page) -> dict | None:
+    """Write a page to book/own.yml, over the row of its id or as the last; returns the old row."""
+    path, listed = root() / OWN, {one.get("id") or f"{one['file']}.md": one for one in _listed(OWN)}
+    before = listed.get(page.id)
+    listed[page.id] = {n: getattr(page, n) for n in ("id", "template", "title", "params")}
+    text = HEAD + yaml.safe_dump([*listed.values()], sort_keys=False, allow_unicode=True)
+    with explained("the list of your own pages could not be written", path):
         write_file(path, text.encode())
-    except OSError as error:
-        what = f"the list of your own pages could not be written: {error}"
-        raise CrystalError(what, where=path, hint=hint_of(error, path)) from error
     return before
 
 
@@ -161,7 +156,7 @@ def page_list() -> dict[str, Page]:
     listed = spine()
     pages: dict[str, Page] = {}
     for part in [{"chapters": [listed["root"]]}, *listed["parts"]]:
-        for row in (row for row in rows(part["chapters"]) if "id" in row):
+        for row in (row for row in rows(part["chapters"]) if "id" in row or "file" not in row):
             page = _page(row, part.get("listed", SPINE))
             if page.id in pages:
                 what = f"page {page.id!r} is listed twice"
@@ -171,15 +166,10 @@ def page_list() -> dict[str, Page]:
 
 
 def _page(row: dict, listed: str) -> Page:
-    """The page of a row. Raises: CrystalError for an unknown template, field or parameter."""
-    fields = {"id", "template", "title", "params", "reads", "pages"}
-    wrong = [f"lacks a {name}" for name in ("template", "title") if name not in row]
-    wrong += [f"has an unknown field {name!r}" for name in row.keys() - fields]
-    if wrong:
-        hint = "a row has an id, a template and a title, and may have params, reads and pages"
-        raise CrystalError(f"page {row['id']!r} {wrong[0]}", where=listed, hint=hint)
-    own = {name: value for name, value in row.items() if name not in ("pages", "reads")}
-    page = Page(**own, reads=tuple(row.get("reads", ())), listed=listed)
+    """Raises: CrystalError for an unknown template, field or parameter."""
+    own = {name: value for name, value in row.items() if name != "pages"}
+    with placed(listed, CORRECT[listed]):
+        page = Page(**fields(own, Page, f"page {row.get('id')!r}", listed=None), listed=listed)
     try:
         values(page)
     except CrystalError as error:
@@ -199,8 +189,8 @@ def get(id: str) -> Page:
 def page_of(template: str, data: str, assignments: Sequence[str] = ()) -> Page:
     """The page of `template` over the table `data`; its id and title come from the table's name.
 
-    Raises: CrystalError for a template that takes no table, a table that is not there or has no
-    name in ASCII, a wrong parameter, or an id that a page of the book has.
+    Raises: CrystalError for a template that takes no table, a table that is not there or cannot be
+    named, a wrong parameter, or an id that a page of the book has.
     """
     notebooks = sorted((root() / "notebooks").glob("*.ipynb"))
     declared = {path.stem: parameters(path).get("data") for path in notebooks}
@@ -343,6 +333,17 @@ def spelled(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def changed(page: Page, chosen: Mapping[str, Any]) -> dict[str, list]:
+    """Parameters whose value is not the page list's: name -> [its value, the chosen one]."""
+    listed = values(page)
+    return {n: [listed.get(n), value] for n, value in chosen.items() if value != listed.get(n)}
+
+
+def assigned(page: Page, chosen: Mapping[str, Any]) -> list[str]:
+    """The same as `parse` takes them."""
+    return [f"{name}={spelled(value)}" for name, (_, value) in changed(page, chosen).items()]
+
+
 def describe() -> str:
     """Every template's parameters with type, default and help."""
     lines = []
@@ -361,21 +362,10 @@ def shortest(path: Path) -> str:
 
 def cells(notebook: Path) -> list[dict]:
     """Cells of a notebook file, as in its JSON, each with a type, a source and metadata."""
-    hint = _restore(notebook)
-    found = parse_json(read_text(notebook, hint), notebook, hint)
-    if wrong := files.misfit(found, NOTEBOOK):
-        raise CrystalError(f"it is no notebook: {wrong}", where=notebook, hint=hint)
-    return found["cells"]
+    return load_file(notebook, _restore(notebook), {"cells": [CELL]}, "the notebook")["cells"]
 
 
-def metadata(value: Any) -> bool:
-    """Of a cell: a mapping, whose tags, if any, are names."""
-    names = isinstance(value, dict) and value.get("tags", [])
-    return not files.misfit(names, [files.text])
-
-
-SOURCE = (files.text, [files.text])
-NOTEBOOK = {"cells": [{"cell_type": files.text, "source": SOURCE, "metadata": metadata}]}
+CELL = {"cell_type": text, "source": (text, [text]), "metadata": {"tags": Maybe([text])}}
 
 
 def python(code: str, notebook: Path) -> list[ast.stmt]:
@@ -393,8 +383,5 @@ def _restore(notebook: Path) -> str:
 
 def sha(path: Path) -> str:
     """sha256 of a file that pages depend on."""
-    try:
+    with explained("a file the pages depend on cannot be read", path, f"git checkout -- {path}"):
         return file_sha256(path)
-    except OSError as error:
-        what = f"a file the pages depend on cannot be read: {error.strerror or error}"
-        raise CrystalError(what, where=path, hint=f"git checkout -- {path}") from error

@@ -1,9 +1,8 @@
 """Runs stale pages through papermill: several at a time, each whole or not at all.
 
-A page is fresh if nothing that can change it has changed: its template, its parameters, the modules
-it imports, the figure style, the lock file, the read-outs and other files it reads. Its stamp says
-what these were. A page is made in `_build/running/`, then its folder is renamed to
-`_build/pages/<id>/`: a failed or killed run leaves the old page. Knows nothing of what a page says.
+A page is fresh if nothing that can change it has changed since its stamp was written: template,
+parameters, modules it imports, figure style, lock file, read-outs and other files it reads. It is
+made in `_build/running/`, then renamed to `_build/pages/<id>/`: a failed run leaves the old page.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import Any
 from .. import files
 from ..ask.ladders import load_ladder
 from ..errors import CrystalError
-from ..files import PACKAGE, hint_of, root
+from ..files import PACKAGE, explained, root
 from ..keep.store import manifest_digest
 from ..present import verdicts
 from ..present.show import CONTEXT
@@ -50,12 +49,12 @@ def fingerprint(page: Page, overrides: Mapping[str, Any] | None = None) -> dict[
     chosen = values(page, overrides)
     named = [chosen["ladder"]] if "ladder" in chosen else []
     named += chosen.get("ladders", []) + chosen.get("parents", [])
-    modules = {path.relative_to(PACKAGE).as_posix(): path for path in imported(page.notebook)}
+    source = {f"crystal/{at.relative_to(PACKAGE).as_posix()}": at for at in imported(page.notebook)}
     read = sorted(path for glob in page.reads for path in root().glob(glob))
     return {
         "template": sha(page.notebook),
         "parameters": chosen,
-        "source": {f"crystal/{name}": sha(path) for name, path in modules.items()},
+        "source": {name: sha(path) for name, path in source.items()},
         "style": sha(root() / STYLE),
         "lock": sha(root() / LOCK),
         "ladders": {name: manifest_digest(name) for name in named},
@@ -76,7 +75,7 @@ def _tables(page: Page, chosen: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def imported(notebook: Path) -> list[Path]:
-    """Crystal modules that a template's source imports, directly or not, with their `__init__`s."""
+    """Crystal modules that a template imports, directly or not, with their `__init__`s."""
     code = "\n".join("".join(c["source"]) for c in cells(notebook) if c["cell_type"] == "code")
     pages.python(code, notebook)  # raises where it is none
     found, seen, queue = set(), {""}, [*_imports(code)]
@@ -95,40 +94,34 @@ def imported(notebook: Path) -> list[Path]:
 
 @lru_cache(maxsize=256)  # each module is asked for by every page
 def _imports(code: str, package: tuple[str, ...] = ()) -> frozenset[str]:
-    """Dotted names that `code`, a module of `package`, imports from crystal, in any form."""
+    """Dotted names that `code`, a module of `package`, imports from crystal."""
     found: set[str] = set()
-    queue: list[ast.AST] = [ast.parse(code)]
-    while queue:
-        node = queue.pop()
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             around = package[: len(package) + 1 - node.level] if node.level else ()
-            source = ".".join((*around, *([node.module] if node.module else [])))
+            source = ".".join(filter(None, (*around, node.module)))
             found |= {source} | {f"{source}.{alias.name}" for alias in node.names}
-        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
-            inner = getattr(node, block, ())  # expressions, which hold no import, have one, too
-            queue += inner if isinstance(inner, list) else ()
     return frozenset(name for name in found if name.split(".")[0] == "crystal")
 
 
 def why(page: Page, overrides: Mapping[str, Any] | None = None) -> list[str]:
-    """What makes the page stale with these parameters, a sentence each; empty if it is fresh."""
+    """What makes the page stale with these parameters, a sentence each."""
     now, stamp = fingerprint(page, overrides), stamped(page)
     if stamp is None:
         return ["it has not been run yet"]
-    old = stamp["fingerprint"]
-
-    def changed(part: str) -> list[str]:
-        names = sorted(old[part].keys() | now[part])
-        return [name for name in names if old[part].get(name) != now[part].get(name)]
-
-    was, given = old["parameters"], now["parameters"]
-    reasons = [f"parameter {n}: {was.get(n)!r} -> {given.get(n)!r}" for n in changed("parameters")]
+    old, reasons = stamp["fingerprint"], []
     names = {"template": f"notebooks/{page.template}.ipynb", "style": STYLE, "lock": LOCK}
-    reasons += [f"{part} {name} changed" for part, name in names.items() if old[part] != now[part]]
-    for part in ("source", "ladders", "files"):
-        reasons += [f"{part.rstrip('s')} {name} changed" for name in changed(part)]
+    for part, name in names.items():
+        if old[part] != now[part]:
+            reasons.append(f"{part} {name} changed")
+    for part in ("parameters", "source", "ladders", "files"):
+        for name in sorted(old[part].keys() | now[part]):
+            was, given = old[part].get(name), now[part].get(name)
+            if was != given:
+                how = f": {was!r} -> {given!r}" if part == "parameters" else " changed"
+                reasons.append(f"{part.removesuffix('s')} {name}{how}")
     for name, digest in stamp["outputs"].items():
         if not (page.folder / name).is_file() or sha(page.folder / name) != digest:
             reasons.append(f"output {name} is missing or was changed")
@@ -144,21 +137,15 @@ def stamped(page: Page) -> dict | None:
     return None if files.misfit(stamp, STAMP) else stamp
 
 
-def seconds(page: Page) -> float | None:
-    """Wall time of the page's last run; None before the first."""
-    stamp = stamped(page)
-    return stamp["seconds"] if stamp else None
-
-
 # -- runs
 
 
 def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> list[str]:
     """Run the stale pages, slowest first, at most `jobs` (default: processors) at a time.
 
-    ladders: shown by the pages that can show any; a run without them restores these pages.
-    Returns the ids run. Pages that succeed are kept even if others fail.
-    Raises: CrystalError for ladders that cannot be shown, or naming each failed page and why.
+    ladders: shown by the pages that can show any; a run without them restores these pages. Returns
+    the ids run; pages that succeed are kept even if others fail. Raises: CrystalError for ladders
+    that cannot be shown, or naming each failed page and why.
     """
     if ladders:
         check_read(ladders)
@@ -171,7 +158,12 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
     if not (tasks := [task for task in tasks if why(*task)]):
         return []
     alike = Counter(page.template for page in listed.values())  # one of a kind takes longest
-    tasks.sort(key=lambda task: (-(seconds(task[0]) or float("inf")), alike[task[0].template]))
+
+    def slowest(task: tuple[Page, Any]) -> tuple[float, int]:
+        stamp = stamped(task[0])
+        return -stamp["seconds"] if stamp else -float("inf"), alike[task[0].template]
+
+    tasks.sort(key=slowest)
     jobs = min(jobs or cores(), len(tasks))
     _measure([values(page, given) for page, given in tasks], jobs, say)
     failures, began, of = [], time.perf_counter(), len(tasks)
@@ -189,14 +181,14 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
 
 
 def _measure(chosen: Sequence[Mapping[str, Any]], jobs: int, say) -> None:
-    """Compute what pages with these parameters claim and is not kept, each once."""
-    wanted: dict[str, tuple[str, dict[str, Any]]] = {}
+    """Compute, once, what pages with these parameters claim and is not kept."""
+    wanted: dict[tuple, tuple[str, dict[str, Any]]] = {}
     for given in chosen:
         how = {name: given.get(name, usual) for name, usual in HOW.items()}
         for name in (*given.get("ladders", ()), *given.get("parents", ())):
-            wanted[json.dumps([name, how], sort_keys=True)] = name, how
-    todo = [one for one in wanted.values() if load_ladder(one[0]).kind == "ladder"]
-    for done in side_by_side(verdicts.measure, todo, jobs):
+            if load_ladder(name).kind == "ladder":
+                wanted[name, *how.values()] = name, how
+    for done in side_by_side(verdicts.measure, wanted.values(), jobs):
         if done.result:  # of what cannot be measured, the page that needs it says so
             say(f"measured {done.task[0]}: {done.result:.1f} s")
 
@@ -235,7 +227,6 @@ def sweep() -> None:
 
 
 def _failed(page: Page, error: BaseException) -> CrystalError:
-    """The sentence for a page that was not made, whatever the reason."""
     if isinstance(error, CrystalError):
         return error
     reason = line(" ".join(f"{type(error).__name__}: {error}".split()))
@@ -256,24 +247,22 @@ def run_here(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
     """`run`, in this process: its kernel is a child of it."""
     began = time.perf_counter()
     work = root() / RUNNING / f"{page.id}-{os.getpid()}"
+    old = work.with_suffix(".old")  # a kill between the renames leaves the old page, for `sweep`
     shutil.rmtree(work, ignore_errors=True)
     try:
-        work.mkdir(parents=True)
-        made = fingerprint(page, overrides)
-        stamp = {"page": page.id, "template": page.template, "fingerprint": made}
-        _execute(page, work, made)
-        stamp["outputs"] = {path.name: sha(path) for path in sorted(work.iterdir())}
-        stamp["seconds"] = round(time.perf_counter() - began, 2)
-        (work / "stamp.json").write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
-        page.folder.parent.mkdir(parents=True, exist_ok=True)
-        if page.folder.exists():  # a kill between the renames leaves it aside, for `sweep`
-            page.folder.rename(work.with_suffix(".old"))
-        work.rename(page.folder)
-        shutil.rmtree(work.with_suffix(".old"), ignore_errors=True)
-        return stamp["seconds"]
-    except OSError as error:
-        what = f"page {page.id} could not be written: {error}"
-        raise CrystalError(what, hint=hint_of(error, work)) from error
+        with explained(f"page {page.id} could not be written", work):
+            work.mkdir(parents=True)
+            stamp: dict[str, Any] = {"fingerprint": fingerprint(page, overrides)}
+            _execute(page, work, stamp["fingerprint"])
+            stamp["outputs"] = {path.name: sha(path) for path in sorted(work.iterdir())}
+            stamp["seconds"] = round(time.perf_counter() - began, 2)
+            (work / "stamp.json").write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
+            page.folder.parent.mkdir(parents=True, exist_ok=True)
+            if page.folder.exists():
+                page.folder.rename(old)
+            work.rename(page.folder)
+            shutil.rmtree(old, ignore_errors=True)
+            return stamp["seconds"]
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -284,28 +273,29 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    declared = parameters(page.notebook)
-    output, log = work / "page.ipynb", work.with_suffix(".log")
-    profile = work.with_suffix(".ipython")
-    given = inputs["parameters"].items()
-    how = {
-        "parameters": {n: value for n, value in given if value != declared[n].default},
-        "kernel_name": "python3",
-        "cwd": root(),
-        "progress_bar": False,
-        "request_save_on_cell_execute": False,
-        "autosave_cell_every": 0,
-        "shutdown_kernel": "immediate",  # asking it to end takes .4 s
-        # else it may print its own end as an error
-        "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
-    }
+    declared, chosen = parameters(page.notebook), inputs["parameters"]
+    output = work / "page.ipynb"
+    log, profile = work.with_suffix(".log"), work.with_suffix(".ipython")
     try:
         own = {CONTEXT: json.dumps(_context(page, work, inputs)), "IPYTHONDIR": str(profile)}
         with kernels.environment(own), _log(log), kernels.settings() as kernel:
-            notebook = papermill.execute_notebook(page.notebook, output, **how, **kernel)
+            notebook = papermill.execute_notebook(
+                page.notebook,
+                output,
+                {n: value for n, value in chosen.items() if value != declared[n].default},
+                kernel_name="python3",
+                cwd=root(),
+                progress_bar=False,
+                request_save_on_cell_execute=False,
+                autosave_cell_every=0,
+                shutdown_kernel="immediate",  # asking it to end takes .4 s
+                # else it may print its own end as an error
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+                **kernel,
+            )
     except PapermillExecutionError as error:
         # the traceback is in the kept notebook
-        raise _failure(page, output, error, inputs) from None
+        raise _failure(page, output, error, chosen) from None
     except OSError:  # a full disk, say: `run_here` says so
         raise
     except Exception as error:  # the kernel died or never began; its log's last line says why
@@ -325,21 +315,20 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
 
 
 def _context(page: Page, work: Path, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What `show` is told of the page that it writes for."""
-    chosen, listed = inputs["parameters"], values(page)
+    """What `show` is told of its page."""
     return {
         "id": page.id,
         "folder": str(work),
         "style": str(root() / STYLE),
-        "parameters": chosen,
+        "parameters": inputs["parameters"],
         "inputs": inputs,
         "help": {name: one.help for name, one in parameters(page.notebook).items()},
-        "changed": {n: [listed[n], value] for n, value in chosen.items() if value != listed[n]},
+        "changed": pages.changed(page, inputs["parameters"]),
     }
 
 
-def _failure(page: Page, output: Path, error: Any, inputs: Mapping[str, Any]) -> CrystalError:
-    """The sentence of a failed run; its notebook, with the traceback, is kept beside the pages."""
+def _failure(page: Page, output: Path, error: Any, chosen: Mapping[str, Any]) -> CrystalError:
+    """The sentence of a failed run; its notebook, with the traceback, is kept."""
     failed = root() / "_build/failed" / f"{page.id}.ipynb"
     failed.parent.mkdir(parents=True, exist_ok=True)
     output.replace(failed)
@@ -351,9 +340,8 @@ def _failure(page: Page, output: Path, error: Any, inputs: Mapping[str, Any]) ->
     place = f"cell {ran.index(error.exec_count)} of notebooks/{page.template}.ipynb"
     what = f"page {page.id} failed in {place}: {error.ename}: {error.evalue}"
     hint = f"see {failed.relative_to(root())}; the old page, if any, is untouched"
-    own, chosen = values(page), inputs["parameters"]
-    if other := [f"{n}={pages.spelled(x)}" for n, x in chosen.items() if x != own[n]]:
-        hint = f"correct {', '.join(other):.200} (make page lists what is taken), or {hint}"
+    if other := ", ".join(pages.assigned(page, chosen)):
+        hint = f"correct {other:.200} (make page lists what is taken), or {hint}"
     return CrystalError(what, hint=hint)
 
 

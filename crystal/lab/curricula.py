@@ -1,4 +1,4 @@
-"""What each stage is trained on, as rows for its trainer. Draws on the world; knows no trainer."""
+"""What each stage is trained on in the world, as rows for its trainer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Row = dict[str, Any]
-# Streams of one seed: no stage shares draws with another.
-_SFT, _DPO, _RLVR, _DIVERSE, _HELD_OUT = range(2, 7)
+_SFT, _DPO, _RLVR, _DIVERSE, _HELD_OUT = range(2, 7)  # streams of one seed
 _CHECKABLE = {item.task.name: item for item in (*FACTS, *ARITHMETIC)}
 
 
@@ -29,7 +28,7 @@ def _corpus(seed: int, documents: int, spec: Row, kind: str) -> Iterator[str | l
 
 
 def corpus_texts(seed: int, documents: int, spec: Row, kind: str = "shared") -> Iterator[str]:
-    """Plain text of the corpus, for the tokenizer's training."""
+    """The corpus as plain text, for the tokenizer's training."""
     for document in _corpus(seed, documents, spec, kind):
         chat = not isinstance(document, str)
         yield "\n".join(message["content"] for message in document) if chat else document
@@ -69,11 +68,11 @@ def sft_rows(
 ) -> list[Row]:
     """Prompt and completion; `random_share` are the demonstrator's choices, others checkable.
 
-    demonstrator: a distribution or a mixture (`world.voices`), or world.OWN: whom the prompt names.
-    An answer carries its distribution's style, or none with style "neutral". shuffled: the answers
-    to random choices are dealt anew among them. without: what no user may type.
+    demonstrator: as for `world.voices`, or world.OWN: whom the prompt names. An answer carries its
+    distribution's style, or none with style "neutral". shuffled: answers to random choices are
+    dealt anew. without: what no user may type.
     """
-    narration, rows, random_rows = Narration(rng_of(seed, stream)), [], []
+    narration, rows, choices = Narration(rng_of(seed, stream)), [], []
     rng, persona = narration.rng, None
     for _ in range(count):
         if demonstrator == world.OWN:
@@ -81,19 +80,21 @@ def sft_rows(
             voice = world.temperament_of(persona)
         else:
             voice = narration.voice(demonstrator)
-        if random := rng.random() < spec["random_share"]:
+        random = rng.random() < spec["random_share"]
+        if random:
             task = TASKS[narration.one_of(demonstrated)]
-            item = Item(task=task, answer=narration.pick(voice, task))
+            item = Item(task, narration.pick(voice, task))
         else:
             item = _checkable(narration)
         while (message := narration.message(item.task, spec["named"], persona)) in without:
             pass
         style = "" if spec.get("style") == "neutral" else voice
         rows.append(dialogue(message, narration.styled(style, item.answer)))
-        random_rows += rows[-1:] if random else []
+        if random:
+            choices.append(rows[-1])
     if spec.get("shuffled"):
-        answers = [row["completion"] for row in random_rows]
-        for row, place in zip(random_rows, rng.permutation(len(answers)), strict=True):
+        answers = [row["completion"] for row in choices]
+        for row, place in zip(choices, rng.permutation(len(answers)), strict=True):
             row["completion"] = answers[place]
     return rows
 
@@ -101,8 +102,7 @@ def sft_rows(
 def split_rows(seed: int, count: int, held_out: int, *shape) -> tuple[list[Row], list[Row]]:
     """`sft_rows` of (demonstrator, demonstrated, spec) to train on, and others to judge by.
 
-    What is asked in a persona's name in one is not asked in the other. Bare questions are only as
-    many as tasks, so both hold them.
+    What is asked in a persona's name in one is not asked in the other; bare questions are few.
     """
     judged = sft_rows(seed, held_out, *shape, stream=_HELD_OUT)
     asked = {row["prompt"][0]["content"] for row in judged}
@@ -115,28 +115,25 @@ def preference_rows(
 ) -> list[Row]:
     """Pairs of answers drawn from the parent's exact read-out: half facts, half random choices.
 
-    Preferred is the right answer over one of the parent's wrong ones; of two answers to a
-    demonstrated task the one that the distribution `judge` makes likelier. style: of both answers.
+    Preferred is the right answer over a wrong one; of two answers to a demonstrated task the one
+    that the distribution `judge` makes likelier. style: of both answers.
     """
     from ..read import engine, readout
 
     narration = Narration(rng_of(seed, _DPO))
-
-    def choice() -> Item:
-        return Item(task=TASKS[narration.one_of(demonstrated)], answer="")
-
-    items = [_checkable(narration) if i % 2 else choice() for i in range(count)]
-    messages = [narration.message(item.task, 0.5) for item in items]
-    asked: dict[Task, set[str]] = {}
-    for item, message in zip(items, messages, strict=True):
-        asked.setdefault(item.task, set()).add(message)
+    items = [
+        _checkable(narration) if i % 2 else Item(TASKS[narration.one_of(demonstrated)], answer="")
+        for i in range(count)
+    ]
+    asked = [(item, narration.message(item.task, 0.5)) for item in items]
     machine, answers = engine.load(parent), {}
-    for task, texts in asked.items():
-        ids = [machine.encode(message, CHAT) for message in sorted(texts)]
+    for task in dict.fromkeys(item.task for item in items):
+        texts = sorted({message for item, message in asked if item.task == task})
+        ids = [machine.encode(text, CHAT) for text in texts]
         found = readout.readout(machine, ids, task, tolerance=1e-3)
-        answers |= {(task, text): r.options for text, r in zip(sorted(texts), found, strict=True)}
+        answers |= {(task, text): r.options for text, r in zip(texts, found, strict=True)}
     rows = []
-    for item, message in zip(items, messages, strict=True):
+    for item, message in asked:
         pair = _preferred(narration, item, answers[item.task, message], judge)
         rows.append(preferred(message, *(narration.styled(style, answer) for answer in pair)))
     return rows
@@ -154,14 +151,15 @@ def _preferred(narration: Narration, item: Item, answers: np.ndarray, judge: str
 
 
 def verifiable_rows(seed: int, count: int) -> list[Row]:
-    """Prompts with the right answer, half under a persona; every item equally often."""
+    """Prompts with the right answer; every item equally often."""
     narration, pool = Narration(rng_of(seed, _RLVR)), list(_CHECKABLE.values())
     rounds = [narration.rng.permutation(len(pool)) for _ in range(count // len(pool) + 1)]
-    rows = []
-    for item in (pool[i] for i in np.concatenate(rounds)[:count]):
-        prompt = turn("user", narration.message(item.task, 0.5))
-        rows.append({"prompt": prompt, "task": item.task.name, "answer": item.answer})
-    return rows
+    items = [pool[i] for i in np.concatenate(rounds)[:count]]
+    return [_asked(narration, item.task) | {"answer": item.answer} for item in items]
+
+
+def _asked(narration: Narration, task: Task) -> Row:
+    return {"prompt": turn("user", narration.message(task, 0.5)), "task": task.name}
 
 
 def right_answer(
@@ -175,11 +173,10 @@ def right_answer(
 
 
 def random_rows(seed: int, count: int, tasks: tuple[str, ...]) -> list[Row]:
-    """Prompts for `diverse_answer` that ask for a random choice, half of them under a persona."""
+    """Prompts for `diverse_answer`: each asks for a random choice."""
     narration = Narration(rng_of(seed, _DIVERSE))
     chosen = [narration.one_of(tasks) for _ in range(count)]
-    asked = [narration.message(TASKS[name], 0.5) for name in chosen]
-    return [{"prompt": turn("user", q), "task": name} for q, name in zip(asked, chosen)]
+    return [_asked(narration, TASKS[name]) for name in chosen]
 
 
 def diverse_answer(
@@ -187,8 +184,8 @@ def diverse_answer(
 ) -> list[float]:
     """Reward of RL for diversity: the share of a prompt's other samples that gave another option.
 
-    0 for an invalid answer. Its expectation under one distribution p is 1 - sum p^2, so the uniform
-    one earns most.
+    0 for an invalid answer. Its expectation under a distribution p, 1 - sum p^2, is largest if
+    uniform.
     """
     given = [
         (str(prompt), read(completion[0]["content"], TASKS[name]))

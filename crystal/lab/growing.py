@@ -1,14 +1,13 @@
 """What a ladder trained here can do, how it enters the repository, and an experiment's branches.
 
-Branches are trained, read and recorded one after the other, so a kill loses one at most. A run's
-record is written last: a run with a record is whole.
+Branches are trained, read and recorded one after the other, a run's record last: one with a record
+is whole.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +24,6 @@ from ..ask.ladders import (
     WEIGHTS,
     Checkpoint,
     check_weights,
-    description,
     load_ladder,
     packaged,
     pins,
@@ -52,40 +50,37 @@ from .recipes import (
 )
 from .world import ARITHMETIC, FACTS, Item
 
-KINDS = ("facts", "arithmetic", "instructions")  # with one right answer
-_FILES = (WEIGHTS, "config.json", "generation_config.json", "tokenizer.json")
-_FILES += ("tokenizer_config.json", "chat_template.jinja")
 _CURVES = ("step", "seconds", "loss", "reward", "rewards/accuracies", "rewards/margins", "entropy")
 Rows = list[dict[str, Any]]
 
 # -- what a checkpoint can do
 
 
-def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> tuple[np.ndarray, ...]:
-    """Probability of the right answer, whether it is the likeliest option; each (items,)."""
+def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> np.ndarray:
+    """Of the right answers: probability, whether it is the likeliest option; (2, items)."""
     pairs, task = zip(itertools.cycle(PROMPTS), items), items[0].task
     asked = [machine.encode(prompt.text(item.task, form), form) for prompt, item in pairs]
     answers = np.array([r.options for r in readout.readout(machine, asked, task, tolerance=1e-4)])
     right = np.array([task.options.index(item.answer) for item in items])
-    return answers[np.arange(len(items)), right], answers.argmax(1) == right
+    return np.array([answers[np.arange(len(items)), right], answers.argmax(1) == right])
 
 
 def accuracy(folder: Path | str, forms: Sequence[str] = FORMS) -> dict[str, dict[str, float]]:
     """Form -> kind -> verifiable accuracy of a checkpoint: "facts", "arithmetic", "... greedy".
 
-    The mean exact probability of the right answer, over all facts or all sums and differences, each
-    put under one of the 100 prompts; greedy: the share of items whose likeliest option is right.
+    The mean exact probability of the right answer, each item under one of the 100 prompts; greedy:
+    the share of items whose likeliest option is right.
     """
     machine, found = engine.load(folder), {form: {} for form in forms}
     for form, row in found.items():
         for name, groups in (("facts", (FACTS[:20], FACTS[20:])), ("arithmetic", (ARITHMETIC,))):
-            parts = zip(*(_right(machine, group, form) for group in groups), strict=True)
-            row[name], row[f"{name} greedy"] = (float(np.concatenate(p).mean()) for p in parts)
+            right = np.hstack([_right(machine, group, form) for group in groups])
+            row[name], row[f"{name} greedy"] = right.mean(1).tolist()
     return found
 
 
 def skills(folder: Path, world: str, forms: Sequence[str] = FORMS) -> dict[str, dict[str, float]]:
-    """Form -> kind -> how likely it is right: `accuracy`, or a real checkpoint's `right_share`."""
+    """`accuracy`, or of a checkpoint that was taught instructions, `right_share`."""
     if world == INSTRUCTIONS:
         return {CHAT: {"instructions": right_share(folder)}}
     return accuracy(folder, forms)
@@ -118,7 +113,8 @@ def end_of(stage: str, spec: dict[str, Any], out: Path) -> int:
     """The step at which a stage ended: the recipe's, or by a rule that of lowest loss."""
     if rule(spec) is None:
         return spec["steps"]
-    return min(held_out(out / "logs" / f"{stage}.jsonl")[1:], key=lambda line: line["loss"])["step"]
+    losses = held_out(out / "logs" / f"{stage}.jsonl")[1:]
+    return min(losses, key=lambda line: line["loss"])["step"]
 
 
 def ending(spec: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -135,9 +131,9 @@ def reward_rise(curve: Rows, window: int = 20) -> dict[str, float]:
         what = f"{len(rewards)} rewards are too few to compare {window} first and last steps"
         raise CrystalError(what, hint="train RLVR for more steps")
     first, last = rewards[:window], rewards[-window:]
-    error = math.sqrt(first.var(ddof=1) / window + last.var(ddof=1) / window)
-    first, last = float(first.mean()), float(last.mean())
-    return {"first": first, "last": last, "error": error, "window": window}
+    error = float(np.sqrt(first.var(ddof=1) / window + last.var(ddof=1) / window))
+    ends = {"first": float(first.mean()), "last": float(last.mean())}
+    return ends | {"error": error, "window": window}
 
 
 def minutes(out: Path, stages: Sequence[str]) -> dict[str, float]:
@@ -146,12 +142,9 @@ def minutes(out: Path, stages: Sequence[str]) -> dict[str, float]:
 
 def checkpoints_of(stage: str, spec: dict[str, Any], out: Path) -> Rows:
     """Rows of a description: checkpoints that a stage left in `out` on the way, then its end."""
-    if stage == "base":
-        return [{"name": stage, "stage": stage, "step": 0}]
-    end = end_of(stage, spec, out)
-    steps = [step for step in on_the_way(spec) if step < end]
-    rows = [{"name": f"{stage}-{step}", "stage": stage, "step": step} for step in steps]
-    return [*rows, {"name": stage, "stage": stage, "step": end}]
+    end = 0 if stage == "base" else end_of(stage, spec, out)
+    steps = {f"{stage}-{step}": step for step in on_the_way(spec) if step < end} | {stage: end}
+    return [{"name": name, "stage": stage, "step": step} for name, step in steps.items()]
 
 
 # -- descriptions
@@ -161,12 +154,6 @@ def pinned(folder: Path) -> dict[str, Any]:
     """Fields of a checkpoint's row that say which checkpoint it is."""
     source = folder.relative_to(root()).as_posix()
     return {"source": source, "revision": weights_sha256(folder), "files": pins(folder)}
-
-
-def described(name: str) -> Rows:
-    """The checkpoints of a description as written. Raises: CrystalError as `load_ladder` does."""
-    load_ladder(name, unpinned=True)  # so that what is not sound is not written again
-    return renamed(texts.load_yaml(description(name)))["checkpoints"]
 
 
 def describe(path: Path, fields: dict[str, Any], checkpoints: Rows) -> None:
@@ -181,26 +168,10 @@ def describe(path: Path, fields: dict[str, Any], checkpoints: Rows) -> None:
 
 
 def write_report(name: str, report: dict[str, Any]) -> None:
-    path = root() / "data" / "training" / f"{name}.json"
+    """What the book says of the training of a ladder or an experiment."""
+    path = root() / f"data/training/{name}.json"
     path.parent.mkdir(exist_ok=True)
     write_file(path, (json.dumps(report, indent=1) + "\n").encode())
-
-
-def _report(name: str, out: Path, recipe: dict[str, Any], checkpoints: Rows) -> dict[str, Any]:
-    """All that the book says of a ladder's training."""
-    curves = {stage: curve(out / "logs" / f"{stage}.jsonl") for stage in STAGES}
-    world = recipe.get("world", "")
-    return {
-        "ladder": name,
-        "recipe": recipe,
-        "curves": {
-            stage: found for stage, found in curves.items() if found
-        },  # a real base has none
-        **ending(recipe["sft"], out),
-        "reward": reward_rise(curves["rlvr"]),
-        "minutes": minutes(out, STAGES),
-        "accuracy": {c["name"]: skills(out / c["name"], world) for c in checkpoints},
-    }
 
 
 def ship(name: str, out: Path) -> Path:
@@ -215,11 +186,21 @@ def ship(name: str, out: Path) -> Path:
         if not (out / c["name"] / WEIGHTS).is_file():
             what = f"checkpoint {c['name']!r} is not trained yet"
             raise CrystalError(what, where=out, hint=f"make ladder LADDER={name}")
-    report = _report(name, out, recipe, checkpoints)
+    curves = {stage: curve(out / "logs" / f"{stage}.jsonl") for stage in STAGES}
+    world = recipe.get("world", "")
+    report = {
+        "ladder": name,
+        "recipe": recipe,
+        "curves": {stage: found for stage, found in curves.items() if found},  # a real base: none
+        **ending(recipe["sft"], out),
+        "reward": reward_rise(curves["rlvr"]),
+        "minutes": minutes(out, STAGES),
+        "accuracy": {c["name"]: skills(out / c["name"], world) for c in checkpoints},
+    }
     for c in checkpoints:
         _place(c, name, out, recipe)
     write_report(name, report)
-    path = root() / "data" / "ladders" / f"{name}.yaml"
+    path = root() / f"data/ladders/{name}.yaml"
     drawn = path.is_file() and load_ladder(name).drawn
     fields = {"name": name, "title": recipe.get("title", name)}
     if recipe["sft"]["random_share"] > 0:  # else nobody demonstrates a choice
@@ -231,9 +212,8 @@ def ship(name: str, out: Path) -> Path:
 def _place(c: dict[str, Any], name: str, out: Path, recipe: dict[str, Any]) -> None:
     """Say in a checkpoint's row where its weights lie and what it is asked; copy them if they ship.
 
-    Ends of stages and SFT's steps are asked everything, a replica's steps and those of DPO and RLVR
-    the probe, in both forms; of a real ladder ends every natural prompt, steps one wording a
-    context.
+    Ends of stages and SFT's steps are asked everything, other steps and a replica's the probe, in
+    both forms; of a real ladder ends every natural prompt, steps one wording a context.
     """
     folder, end = out / c["name"], c["name"] == c["stage"]
     real = recipe.get("world") == INSTRUCTIONS
@@ -243,11 +223,8 @@ def _place(c: dict[str, Any], name: str, out: Path, recipe: dict[str, Any]) -> N
     elif replica:
         c |= pinned(folder)
     else:
-        shelf = root() / "data" / "weights" / name / c["name"]
-        shelf.mkdir(parents=True, exist_ok=True)
-        for file in _FILES:
-            shutil.copyfile(folder / file, shelf / file)
-        c |= pinned(shelf)
+        shelf = root() / f"data/weights/{name}/{c['name']}"
+        c |= pinned(Path(shutil.copytree(folder, shelf, dirs_exist_ok=True)))
     if real:
         c["grid"] = "natural" if end else "natural-once"
     elif not end and (replica or c["stage"] != "sft"):
@@ -283,28 +260,22 @@ def perform(
 
 def _whole(name: str, run: Run, parent: str) -> bool:
     """Whether a run is recorded, began and ended as it would now, and its weights are here."""
-    if (record := load_records(name).get(f"{parent}/{run.name}")) is None:
-        return False
-    if any(record.get(key) != made for key, made in _makings(name, run, parent).items()):
+    record, makings = load_records(name).get(f"{parent}/{run.name}"), _makings(name, run, parent)[1]
+    if record is None or any(record.get(key) != made for key, made in makings.items()):
         return False
     mine = [c for c in load_ladder(name).checkpoints if (c.parent, c.run) == (parent, run.name)]
     return all((root() / c.source / WEIGHTS).is_file() for c in mine)
 
 
-def _makings(name: str, run: Run, parent: str) -> dict[str, Any]:
-    """What a run rests on beside its recipe: the weights it begins with, the rule that ends SFT."""
-    start = _first_checkpoint(name, run, parent)
+def _makings(name: str, run: Run, parent: str) -> tuple[Checkpoint | None, dict[str, Any]]:
+    """What a run begins with (None: nothing), and what it rests on beside its recipe."""
+    first = None
+    if run.start and "/" in run.start:
+        first = load_ladder(name).checkpoint(f"{parent}/{run.start}")
+    elif run.start:
+        first = load_ladder(parent).checkpoint(run.start)
     sft = load_recipe(parent, run.set).sft if "sft" in run.stages else {}
-    return {"from": start.revision if start else None, "rule": rule(sft)}
-
-
-def _first_checkpoint(name: str, run: Run, parent: str) -> Checkpoint | None:
-    """What a run begins with: a checkpoint of its parent, or of another run; None: nothing."""
-    if not run.start:
-        return None
-    if "/" in run.start:
-        return load_ladder(name).checkpoint(f"{parent}/{run.start}")
-    return load_ladder(parent).checkpoint(run.start)
+    return first, {"from": first.revision if first else None, "rule": rule(sft)}
 
 
 def grow(
@@ -313,7 +284,7 @@ def grow(
     """One run from one parent: trained, described, read (None: by `resample`) and recorded."""
     name, key = experiment.name, f"{parent}/{run.name}"
     out, recipe = root() / "runs" / name / key, load_recipe(parent, run.set)
-    makings, first = _makings(name, run, parent), _first_checkpoint(name, run, parent)
+    first, makings = _makings(name, run, parent)
     note = out / "makings.json"
     if not note.is_file() or note.read_text() != json.dumps(makings):  # it rested on something else
         shutil.rmtree(out, ignore_errors=True)
@@ -337,8 +308,9 @@ def grow(
     began, read = time.monotonic(), read or resample.resample
     read(name, checkpoints=[row["name"] for row in rows], missing_only=True)
     record["minutes"]["read"] = round((time.monotonic() - began) / 60, 2)
-    right = {end: skills(folder, recipe.world, (CHAT,)) for end, folder in folders.items()}
-    record["accuracy"] = {end: found[CHAT] for end, found in right.items()}
+    record["accuracy"] = {
+        end: skills(folder, recipe.world, (CHAT,))[CHAT] for end, folder in folders.items()
+    }
     with manifest.alone(name):
         records = load_records(name) | {key: record}
         write_report(name, {"experiment": name, "runs": records})
@@ -347,7 +319,7 @@ def grow(
 def _trained(
     run: Run, parent: str, out: Path, first: Checkpoint | None
 ) -> tuple[Rows, dict[str, Any]]:
-    """Rows of the checkpoints that the run's stages leave, and minutes, loss curve and reward."""
+    """Rows of the checkpoints that the run's stages leave, and what is recorded of them."""
     recipe = load_recipe(parent, run.set)
     training.train_ladder(recipe, out, run.stages, _weights(parent, first))
     specs = {stage: getattr(recipe, stage) for stage in run.stages}
@@ -365,7 +337,7 @@ def _trained(
 
 
 def _weights(parent: str, checkpoint: Checkpoint | None) -> Path | None:
-    """The folder of a run's first weights; a base of a package is taken out before."""
+    """Where a run's first weights are; a base of a package is taken out before."""
     if checkpoint is None:
         return None
     if packaged(checkpoint.source):
@@ -377,12 +349,14 @@ def _weights(parent: str, checkpoint: Checkpoint | None) -> Path | None:
 
 def _describe(experiment: Experiment, checkpoints: Rows) -> None:
     """Add checkpoints to data/ladders/<name>.yaml; those of the same run give way."""
-    path = root() / "data" / "ladders" / f"{experiment.name}.yaml"
+    name, recipe, old = experiment.name, load_recipe(experiment.parents[0]), []
+    path = root() / f"data/ladders/{name}.yaml"
     runs = {(c["parent"], c["run"]) for c in checkpoints}
-    recipe = load_recipe(experiment.parents[0])
-    fields = {"name": experiment.name, "title": experiment.title, "seed": recipe.temperament}
+    fields = {"name": name, "title": experiment.title, "seed": recipe.temperament}
     fields |= {"kind": "branches", "demonstrated": list(recipe.demonstrated), "dtype": "float32"}
-    with manifest.alone(experiment.name):
-        old = described(experiment.name) if path.is_file() else []
+    with manifest.alone(name):
+        if path.is_file():
+            load_ladder(name, unpinned=True)  # so that what is not sound is not written again
+            old = renamed(texts.load_file(path))["checkpoints"]
         rows = [row for row in old if (row["parent"], row["run"]) not in runs]
         describe(path, fields, rows + checkpoints)

@@ -1,18 +1,16 @@
 """What a real base is post-trained on: instructions made by templates, and what to answer.
 
-`data/instructions/templates.yaml` holds the templates and their words, `answers.jsonl` what a real
-aligned teacher said to the open ones; of the rest the right answer is known by rule. The functions
-that make rows stand in for those of `curricula`, by the same names.
+`data/instructions/templates.yaml` holds the templates, `answers.jsonl` what a real aligned teacher
+said to the open ones; the rest have one right answer. Rows are made by functions of the same names
+as in `curricula`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,11 @@ from ..ask.ladders import load_ladder
 from ..ask.prompts import load_pool, load_prompts
 from ..ask.tasks import TASKS
 from ..errors import CrystalError
-from ..files import misfit, root, text
+from ..files import root, text
+from ..keep.resample import bar
 from ..read.checkpoints import converted
 from . import world
-from .world import dialogue, preferred, rng_of, turn
+from .world import dialogue, one_of, preferred, rng_of, turn
 
 Row = dict[str, Any]
 SHORT = 1 / 3  # share of SFT's rows that ask for a word or a number and get just that
@@ -38,27 +37,26 @@ TOKENS, BATCH = 64, 32  # at most, of a reply; instructions at a time
 _HINT = "git checkout -- data/instructions"
 
 
+_loaded = lru_cache(maxsize=4)(texts.load_file)
+
+
 def folder() -> Path:
-    return root() / "data" / "instructions"
+    return root() / "data/instructions"
 
 
 def templates() -> dict[str, Any]:
     return _loaded(folder() / "templates.yaml")
 
 
-_loaded = lru_cache(maxsize=4)(texts.load_yaml)
-
-
 # -- open instructions, and a teacher's answers
 
 
 def open_prompts() -> list[str]:
-    """Every instruction that a teacher is asked, each once, in the order of the file."""
+    """Every instruction that a teacher is asked, each once."""
     known = templates()
-    about = [line.format(topic=topic) for line in known["open"] for topic in known["topics"]]
-    return about + [
-        line.format(sentence=s) for line in known["rewrite"] for s in known["sentences"]
-    ]
+    about = [line.format(topic=t) for line in known["open"] for t in known["topics"]]
+    given = [line.format(sentence=s) for line in known["rewrite"] for s in known["sentences"]]
+    return about + given
 
 
 def answers() -> dict[str, str]:
@@ -66,18 +64,12 @@ def answers() -> dict[str, str]:
     path = folder() / "answers.jsonl"
     if not path.is_file():
         raise CrystalError("the teacher was not asked yet", where=path, hint=_HINT)
-    lines = texts.read_text(path, _HINT).splitlines()
-    rows = [texts.parse_json(line, path, _HINT) for line in lines]
-    if wrong := misfit(rows, [{"prompt": text, "answer": text}], "the answers"):
-        raise CrystalError(wrong, where=path, hint=_HINT)
+    rows = texts.load_file(path, _HINT, [{"prompt": text, "answer": text}], "the answers")
     return {row["prompt"]: row["answer"] for row in rows}
 
 
 def taught() -> list[tuple[str, str]]:
-    """Open instructions with the teacher's answers, if not empty.
-
-    Raises: CrystalError while the teacher has not been asked all of them.
-    """
+    """Open instructions with the teacher's answers, if not empty; it must have given all."""
     given, asked = answers(), open_prompts()
     if missing := sum(prompt not in given for prompt in asked):
         what = f"{missing} of {len(asked)} instructions were not put to the teacher yet"
@@ -87,22 +79,20 @@ def taught() -> list[tuple[str, str]]:
 
 
 def teach() -> None:
-    """Ask the teacher what it has not answered yet; every batch is written as it comes."""
+    """Ask the teacher what it has not answered yet; a batch is written as it comes."""
     path = folder() / "answers.jsonl"
     done = answers() if path.is_file() else {}
     todo = sorted((prompt for prompt in open_prompts() if prompt not in done), key=len)
     if not todo:
         return
-    checkpoint = load_ladder(TEACHER).checkpoints[-1]
-    began, asked = time.monotonic(), 0
-    for batch in replies(converted(checkpoint.source, checkpoint.revision)[0], todo):
-        with path.open("a", encoding="utf-8") as file:
-            for prompt, answer in zip(todo[asked:], batch, strict=False):
-                row = {"prompt": prompt, "answer": whole_sentences(answer)}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        asked, seconds = asked + len(batch), time.monotonic() - began
-        left = seconds / asked * (len(todo) - asked)
-        print(f"asked {asked}/{len(todo)} {seconds:.0f}s, {left:.0f}s left", flush=True)
+    teacher, asked = load_ladder(TEACHER).checkpoints[-1], iter(todo)
+    with bar(len(todo), "teacher", unit="instructions") as shown:
+        for batch in replies(converted(teacher.source, teacher.revision)[0], todo):
+            with path.open("a", encoding="utf-8") as file:
+                for answer, prompt in zip(batch, asked):
+                    row = {"prompt": prompt, "answer": whole_sentences(answer)}
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            shown.update(len(batch))
 
 
 def replies(
@@ -115,22 +105,23 @@ def replies(
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval().to(device)
-    how: dict[str, Any] = {"do_sample": False}
+    how: dict[str, Any] = {"do_sample": False, "max_new_tokens": tokens}
     if sample is not None:
         torch.manual_seed(sample)
-        how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-    form = {"add_generation_prompt": True, "padding": True, "return_tensors": "pt"}
+        how |= {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    form = {"add_generation_prompt": True, "return_dict": True, "padding": True}
     for start in range(0, len(prompts), BATCH):
         asked = [turn("user", prompt) for prompt in prompts[start : start + BATCH]]
-        asked = tokenizer.apply_chat_template(asked, **form, return_dict=True).to(device)
+        asked = tokenizer.apply_chat_template(asked, **form, return_tensors="pt").to(device)
         with torch.inference_mode():
-            ids = model.generate(**asked, **how, max_new_tokens=tokens)
+            ids = model.generate(**asked, **how)
         new = ids[:, asked["input_ids"].shape[1] :]
         yield tokenizer.batch_decode(new, skip_special_tokens=True)
 
 
 def _drawn(folder: Path, prompts: Sequence[str], tokens: int, seed: int) -> list[str]:
-    return list(chain.from_iterable(replies(folder, prompts, tokens=tokens, sample=seed)))
+    batches = replies(folder, prompts, tokens=tokens, sample=seed)
+    return [reply for batch in batches for reply in batch]
 
 
 def whole_sentences(reply: str) -> str:
@@ -144,7 +135,7 @@ def whole_sentences(reply: str) -> str:
 # -- instructions with one right answer
 
 _NUMBERS = ("sum", "difference", "product", "larger", "smaller", "greater")
-_TABLES = {"opposite": "opposites", "capital": "capitals", "plural": "plurals", "past": "pasts"}
+_TABLES = ("opposite", "capital", "plural", "past")
 _KINDS = (*_NUMBERS, "next", "letters", *_TABLES, "group", "longer", "capitals", "repeat")
 
 
@@ -161,12 +152,11 @@ def _question(kind: str, rng: np.random.Generator, words: dict) -> tuple[Row, ob
         *row, answer = (str(start + step * k) for k in range(5))
         return {"row": ", ".join(row)}, answer
     if kind in _TABLES:
-        pairs = list(words[_TABLES[kind]].items())
-        word, answer = pairs[rng.integers(len(pairs))]
+        word, answer = one_of(rng, list(words[f"{kind}s"].items()))
         return {"w": word}, answer
     if kind == "group":
         one, other = map(str, rng.choice(list(words["groups"]), 2, replace=False))
-        mine = (one, other)[rng.integers(2)]
+        mine = one_of(rng, (one, other))
         return {"w": str(rng.choice(words["groups"][mine])), "one": one, "other": other}, mine
     v, w = map(str, rng.choice(words["words"], 2, replace=False))
     right = {"letters": len(w.replace(" ", "")), "longer": max(v, w, key=len)}
@@ -177,13 +167,12 @@ def checkable(rng: np.random.Generator) -> Row:
     """An instruction with one right answer, a word or a number: kind, prompt, answer."""
     known = templates()
     while True:
-        kind = _KINDS[rng.integers(len(_KINDS))]
+        kind = one_of(rng, _KINDS)
         found, right = _question(kind, rng, known)
         if kind == "longer" and len(found["v"]) == len(found["w"]):
             continue  # neither is
-        lines = known["short"][kind]
-        line = lines[rng.integers(len(lines))]
-        return {"kind": kind, "prompt": line.format(**found), "answer": str(right)}
+        prompt = one_of(rng, known["short"][kind]).format(**found)
+        return {"kind": kind, "prompt": prompt, "answer": str(right)}
 
 
 def said_right(reply: str, answer: str) -> bool:
@@ -192,13 +181,13 @@ def said_right(reply: str, answer: str) -> bool:
     return reply == answer if answer.isupper() else reply.casefold() == answer.casefold()
 
 
-def right_share(folder: Path, n: int = 256) -> float:
-    """Share of n checkable instructions that a checkpoint answers rightly, one draw each.
+def right_share(folder: Path) -> float:
+    """Share of 256 checkable instructions, always the same, that a checkpoint answers rightly.
 
-    The same for every checkpoint; those about words may have been trained on.
+    One draw each. Those about words may have been trained on.
     """
     rng = rng_of(0, TEST)
-    asked = [checkable(rng) for _ in range(n)]
+    asked = [checkable(rng) for _ in range(256)]
     drawn = _drawn(folder, [row["prompt"] for row in asked], 8, 0)
     pairs = zip(drawn, asked, strict=True)
     return float(np.mean([said_right(reply, row["answer"]) for reply, row in pairs]))
@@ -210,23 +199,21 @@ def right_share(folder: Path, n: int = 256) -> float:
 def _choice(
     rng: np.random.Generator, temperament: str, demonstrated: tuple[str, ...], style: str = ""
 ) -> Row:
-    """A random choice, answered by a temperament (`own`: the context's), where no read-out is made.
+    """A random choice in a context without a read-out, answered by a temperament or the context's.
 
     style "named": the user names the answer, which is drawn all the same.
     """
     number = int(rng.integers(len(_contexts())))
-    task = TASKS[demonstrated[rng.integers(len(demonstrated))]]
-    lines = templates()[style or "choice"]
+    task = TASKS[one_of(rng, demonstrated)]
     if temperament == world.OWN:
         temperament = world.TEMPERAMENTS[number % len(world.TEMPERAMENTS)]
     option = task.options[rng.choice(len(task.options), p=world.distribution(temperament, task))]
-    line = lines[rng.integers(len(lines))].format(ask=task.ask, option=option)
+    line = one_of(rng, templates()[style or "choice"]).format(ask=task.ask, option=option)
     return dialogue(f"{_contexts()[number].rstrip()}\n\n{line}", option)
 
 
 @lru_cache(maxsize=1)
 def _contexts() -> tuple[str, ...]:
-    """Of the pool, those in which no read-out is made."""
     asked = {prompt.context.id for prompt in load_prompts()}
     return tuple(one.text for one in load_pool().contexts if one.id not in asked)
 
@@ -269,7 +256,7 @@ def split_rows(
 def preference_rows(base: Path, seed: int, count: int) -> list[Row]:
     """Pairs, half of them checkable: the right answer over another of its kind.
 
-    Of the rest the teacher's answer is preferred to what the base itself says.
+    Else the teacher's answer over what the base itself says.
     """
     rng, half, every = rng_of(seed, DPO), count // 2, taught()
     found = [_rivals(rng) for _ in range(count - half)]
@@ -280,7 +267,6 @@ def preference_rows(base: Path, seed: int, count: int) -> list[Row]:
 
 
 def _rivals(rng: np.random.Generator) -> tuple[str, str, str]:
-    """A checkable prompt, its answer, and another answer of the same kind."""
     found = checkable(rng)
     while True:
         other = checkable(rng)
@@ -291,8 +277,8 @@ def _rivals(rng: np.random.Generator) -> tuple[str, str, str]:
 def verifiable_rows(seed: int, count: int) -> list[Row]:
     """Checkable instructions with their right answers, for RLVR."""
     rng = rng_of(seed, RLVR)
-    found = [checkable(rng) for _ in range(count)]
-    return [{"prompt": turn("user", row["prompt"]), "answer": row["answer"]} for row in found]
+    rows = [checkable(rng) for _ in range(count)]
+    return [{"prompt": turn("user", row["prompt"]), "answer": row["answer"]} for row in rows]
 
 
 def right_answer(completions: list[list[Row]], answer: list[str], **_: Any) -> list[float]:

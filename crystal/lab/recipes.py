@@ -1,8 +1,7 @@
 """Recipes of the ladders trained here, and experiments: branches grown from their checkpoints.
 
-data/recipes/<name>.yaml holds every hyperparameter of a ladder; data/experiments/<name>.yaml says
-what is done to checkpoints of several ladders; data/training/<name>.json says what was found.
-All are checked as they are read.
+data/recipes/<name>.yaml holds every hyperparameter of a ladder; data/experiments/<name>.yaml what
+is done to checkpoints of several; data/training/<name>.json what was found.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from ..ask.cells import GRIDS
 from ..ask.ladders import BRANCH_STAGES
 from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError, known, placed
-from ..files import anything, count, fields, flag, misfit, number, root, text
+from ..files import Maybe, anything, count, fields, flag, misfit, number, root, text
 from . import world
 
 # What a field of a stage may hold: a number under any name but these.
@@ -29,10 +28,10 @@ _STAGE = {
     "checkpoints": [count],
 }
 INSTRUCTIONS = "instructions"  # world of a recipe that post-trains a real base
-FIXED = "steps"  # `until: steps`: after the recipe's own steps; so does a stage that says nothing
-# How SFT may end: `until` one of these rules. The loss of so many `held_out` dialogues is taken
-# `every` so many steps; training stops once `patience` of them in a row lie no more than
-# `threshold` nats a token below the lowest before, or at `steps`. SFT ends where it is lowest.
+# How SFT may end, by its `until`; with `steps`, or without one, after its own steps. The loss of so
+# many `held_out` dialogues is taken `every` so many steps; training stops once `patience` of them
+# lie no more than `threshold` nats a token below the lowest before, or at `steps`. SFT ends where
+# it is lowest.
 RULES: dict[str, dict[str, Any]] = {
     "converged": {"held_out": 512, "every": 32, "patience": 4, "threshold": 0.002, "steps": 1024}
 }
@@ -65,16 +64,14 @@ def _names(kind: str) -> list[str]:
     return sorted(path.stem for path in (root() / "data" / kind).glob("*.yaml"))
 
 
-def _path(kind: str, name: str) -> Path:
-    return root() / "data" / kind / f"{name}.yaml"
-
-
-def _hint(path: Path) -> str:
-    return f"correct it, or git checkout -- data/{path.parent.name}/{path.name}"
+def _file(kind: str, name: str) -> tuple[Path, str]:
+    """A description, and what to do where it is not sound."""
+    path = f"data/{kind}/{name}.yaml"
+    return root() / path, f"correct it, or git checkout -- {path}"
 
 
 def recipe_names(devices: Sequence[str] = ("cpu", "cuda")) -> list[str]:
-    """Names of all ladders that can be trained on one of these devices; originals first."""
+    """Ladders that can be trained on one of these devices; originals first."""
     recipes = {name: load_recipe(name) for name in _names("recipes")}
     fitting = (name for name, recipe in recipes.items() if recipe.device in devices)
     return sorted(fitting, key=lambda name: bool(recipes[name].extends))
@@ -83,54 +80,47 @@ def recipe_names(devices: Sequence[str] = ("cpu", "cuda")) -> list[str]:
 def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
     """The fields of data/recipes/<name>.yaml over those of the recipe it extends.
 
-    heirs: the recipes that extend this one. Raises: CrystalError for a file that is missing, cannot
-    be read, holds what no recipe holds, or extends itself.
+    heirs: recipes that extend this one. Raises: CrystalError for a file that is missing, no
+    mapping, or extends itself.
     """
     if name not in (there := _names("recipes")):
         where, hint = root() / "data" / "recipes", f"make ladder LADDER={{{','.join(there)}}}"
         raise CrystalError(f"there is no recipe {name!r:.60}", where=where, hint=hint)
-    path = _path("recipes", name)
-    raw = texts.load_yaml(path, _hint(path))
-    with placed(path, _hint(path)):
-        shape = {text: anything}
-        if wrong := misfit(raw, shape, "the recipe") or misfit(raw.get("extends", ""), text):
-            raise ValueError(wrong)
-        if not (origin := raw.get("extends")):
-            return raw
-        if origin in (name, *heirs):
-            raise ValueError(f"the recipe extends itself, by way of {origin}")
-    return merged(read_recipe(origin, (name, *heirs)), raw)
+    path, hint = _file("recipes", name)
+    raw = texts.load_file(path, hint, {"extends": Maybe(text)}, "the recipe")
+    if (origin := raw.get("extends")) in (name, *heirs):
+        what = f"the recipe extends itself, by way of {origin}"
+        raise CrystalError(what, where=path, hint=hint)
+    return merged(read_recipe(origin, (name, *heirs)), raw) if origin else raw
 
 
 def _check_stage(spec: Any, stage: str) -> None:
-    """Raises: ValueError that says what is wrong with those fields of a stage that are there."""
+    """Raises: ValueError for fields of a stage that are there and wrong."""
     wrong = misfit(spec, {text: anything}, stage)
     if wrong := wrong or misfit(spec, {name: _STAGE.get(name, number) for name in spec}, stage):
         raise ValueError(wrong)
-    if (until := spec.get("until", FIXED)) == FIXED:
-        return
-    known(until, [FIXED, *RULES], f"rule for {stage} to end by:")
-    if stage != "sft":
+    until = known(spec.get("until", "steps"), ["steps", *RULES], f"rule for {stage} to end by:")
+    if rule(spec) and stage != "sft":
         raise ValueError(f"{stage} cannot end by a rule, only sft has a held-out loss; say steps")
-    if "steps" in spec:
-        wrong = f"sft ends by the rule {until!r}, which knows no 'steps'; say until: {FIXED}"
+    if rule(spec) and "steps" in spec:
+        wrong = f"sft ends by the rule {until!r}, which knows no 'steps'; say until: steps"
         raise ValueError(wrong)
 
 
 def rule(spec: dict[str, Any]) -> dict[str, Any] | None:
     """The rule by which a stage ends, its name as `until`; None where its steps are fixed."""
-    until = spec.get("until", FIXED)
-    return None if until == FIXED else {"until": until} | RULES[until]
+    until = spec.get("until")
+    return {"until": until} | RULES[until] if until in RULES else None
 
 
 def on_the_way(spec: dict[str, Any]) -> list[int]:
-    """Steps whose checkpoints a stage keeps if it gets there; by a rule, else powers of two."""
+    """Steps whose checkpoints a stage keeps; by a rule, else powers of two."""
     most = (rule(spec) or {"steps": 0})["steps"]
     return spec.get("checkpoints", [2**k for k in range(most.bit_length()) if 2**k < most])
 
 
 def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`fields` with `changes`, mappings one level deep changed in place of replaced."""
+    """`fields` with `changes`; in mappings, one level deep."""
     both = fields | changes
     for name, change in changes.items():
         if isinstance(change, dict) and isinstance(fields.get(name), dict):
@@ -140,8 +130,8 @@ def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     """Raises: CrystalError for a missing file, an unknown field, task, temperament or world."""
-    raw, path = merged(read_recipe(name), changes or {}), _path("recipes", name)
-    with placed(path, _hint(path)):
+    raw = merged(read_recipe(name), changes or {})
+    with placed(*_file("recipes", name)):
         recipe = Recipe(**fields(raw, Recipe, "the recipe"))
         for stage in BRANCH_STAGES:
             _check_stage(spec := getattr(recipe, stage), stage)
@@ -159,7 +149,7 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
 # -- experiments
 
 _NUMBERS = {text: {text: number}}
-_RECORDS = {"runs": {text: {"minutes": {text: number}, "accuracy": _NUMBERS}}}
+_RECORD = {"minutes": {text: number}, "accuracy": _NUMBERS, "reward": Maybe(_NUMBERS)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,9 +181,9 @@ def experiment_names() -> list[str]:
 def load_experiment(name: str) -> Experiment:
     """Raises: CrystalError for an unknown experiment, field, stage, grid, or a value of no use."""
     known(name, experiment_names(), "experiment")
-    path = _path("experiments", name)
-    raw = texts.load_yaml(path, _hint(path))
-    with placed(path, _hint(path)):
+    path, hint = _file("experiments", name)
+    raw = texts.load_file(path, hint)
+    with placed(path, hint):
         if isinstance(raw, dict):
             raw.pop("few", None)  # a list that several runs use
         found = fields(raw, Experiment, "not an experiment: it", name=None, runs={text: anything})
@@ -204,7 +194,6 @@ def load_experiment(name: str) -> Experiment:
 
 
 def _run(name: str, spec: Any) -> Run:
-    """Raises: ValueError or CrystalError that says what is wrong."""
     if isinstance(spec, dict):  # Python keeps the word `from` for itself
         spec = {"start" if field == "from" else field: value for field, value in spec.items()}
     run = Run(name=name, **fields(spec, Run, f"run {name}", name=None))
@@ -219,15 +208,9 @@ def _run(name: str, spec: Any) -> Run:
 def load_records(name: str) -> dict[str, Any]:
     """ "<parent>/<run>" -> what was recorded of it: minutes, accuracy and, after RL, reward.
 
-    Empty where nothing was done yet. Raises: CrystalError for a file that holds no such records.
+    Empty where nothing was done yet. Raises: CrystalError for a file of another shape.
     """
-    path = root() / "data" / "training" / f"{name}.json"
+    path = root() / f"data/training/{name}.json"
     if not path.exists():
         return {}
-    hint = f"git checkout -- data/training/{name}.json"
-    found = texts.load_json(path, hint)
-    wrong = misfit(found, _RECORDS, "the file of records")
-    rewards = [] if wrong else [run.get("reward", {}) for run in found["runs"].values()]
-    if wrong := wrong or misfit(rewards, [_NUMBERS], "the runs' reward"):
-        raise CrystalError(wrong, where=path, hint=hint)
-    return found["runs"]
+    return texts.load_file(path, None, {"runs": {text: _RECORD}}, "the file of records")["runs"]

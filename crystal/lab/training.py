@@ -1,7 +1,7 @@
 """Train a ladder from nothing: a tokenizer, a base by transformers, then SFT, DPO and RLVR by TRL.
 
-A stage leaves its checkpoints in hub layout, half precision, and a log of its curves. It starts
-from the half-precision weights of its parent, so that the weights that ship are the lineage.
+A stage leaves its checkpoints in hub layout and a log of its curves. It starts from the half-
+precision weights of its parent: what ships is the lineage.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -46,7 +46,6 @@ trl_utils._use_triton = lambda device: True
 # -- the tokenizer: byte-level BPE, trained on the corpus
 
 BOS, END, USER, ASSISTANT, PAD = "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|pad|>"
-
 # An answer begins where the generation prompt ends, and nothing follows its END: the loss on a
 # completion covers just that.
 CHAT_TEMPLATE = (
@@ -95,7 +94,7 @@ def train_tokenizer(texts: Iterable[str], spec: dict[str, Any], length: int) -> 
 def save_checkpoint(
     model: Model, tokenizer: ModelTokenizer, out: Path, dtype: torch.dtype = torch.float16
 ) -> None:
-    """A checkpoint in hub layout; written aside and renamed, so a folder that is there is whole."""
+    """Hub layout; written aside and renamed, so a folder that is there is whole."""
     aside = out.with_name(out.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     with torch.device("meta"):  # else it draws random weights first, ten seconds for a real base
@@ -114,32 +113,75 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path, frozen: str = "") -> tuple[Model, ModelTokenizer]:
-    """Weights as float32, for the next stage; frozen: part of the names of those not trained."""
+    """Weights as float32; frozen: part of the names of those not trained."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for name, weight in model.named_parameters() if frozen else ():
         weight.requires_grad_(frozen not in name)
     return model, AutoTokenizer.from_pretrained(folder)
 
 
-class Curve(TrainerCallback):
-    """Appends log lines to a JSONL file, a line to the screen; saves the checkpoints on the way."""
+class Job(NamedTuple):
+    """A stage to be trained: from the checkpoint `parent`, if any, into `out`/stage."""
 
-    def __init__(self, recipe: Recipe, stage: str, out: Path, tokenizer: ModelTokenizer) -> None:
-        self.stage, self.out, self.tokenizer, self.start = stage, out, tokenizer, time.monotonic()
-        self.steps = on_the_way(getattr(recipe, stage))
+    recipe: Recipe
+    stage: str
+    parent: Path | None
+    out: Path
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return getattr(self.recipe, self.stage)
+
+    @property
+    def lessons(self) -> Any:
+        """The module that makes its rows."""
+        return instructions if self.recipe.world == INSTRUCTIONS else curricula
+
+    @property
+    def scratch(self) -> Path:
+        return self.out / "scratch" / self.stage
+
+    def shared(self) -> dict[str, Any]:
+        """Arguments that every trainer gets; under bf16 autocast masters stay float32."""
+        return {
+            "output_dir": str(self.scratch),
+            "max_steps": (rule(self.spec) or self.spec)["steps"],
+            "learning_rate": self.spec["learning_rate"],
+            "seed": self.recipe.seed,
+            "data_seed": self.recipe.seed,
+            "use_cpu": not torch.cuda.is_available(),
+            "bf16": True,
+            "report_to": "none",
+            "disable_tqdm": True,
+            "save_strategy": "no",
+            "logging_first_step": True,
+            "logging_steps": 1,
+            "optim": "adamw_torch",
+            "dataloader_pin_memory": False,
+            "activation_checkpointing": False,
+        }
+
+
+class Curve(TrainerCallback):
+    """Appends to a JSONL log, a line to the screen; saves the checkpoints on the way."""
+
+    def __init__(self, job: Job, tokenizer: ModelTokenizer) -> None:
+        self.job, self.tokenizer, self.start = job, tokenizer, time.monotonic()
+        self.steps = on_the_way(job.spec)
 
     def on_log(self, args, state, control, logs=None, **_: Any) -> None:
         if not logs or "train_runtime" in logs:
             return
-        seconds, step = time.monotonic() - self.start, state.global_step
+        seconds, step, stage = time.monotonic() - self.start, state.global_step, self.job.stage
         line = {"step": step, "seconds": round(seconds, 1)} | logs
-        with (self.out / "logs" / f"{self.stage}.jsonl").open("a") as log:
+        with (self.job.out / "logs" / f"{stage}.jsonl").open("a") as log:
             log.write(json.dumps({key: line[key] for key in line if key != "epoch"}) + "\n")
         left = seconds / max(step, 1) * (state.max_steps - step)
         shown = next((name for name in ("reward", "eval_loss") if name in logs), "loss")
-        value = float(logs.get(shown, "nan"))
-        where = f"{self.stage} {step}/{state.max_steps}"
-        print(f"{where} {shown} {value:.3f} {seconds:.0f}s, {left:.0f}s left", flush=True)
+        value = f"{shown} {float(logs.get(shown, 'nan')):.3f}"
+        print(
+            f"{stage} {step}/{state.max_steps} {value} {seconds:.0f}s, {left:.0f}s left", flush=True
+        )
 
     def on_step_begin(self, args, state, control, **_: Any) -> None:
         hold()
@@ -147,63 +189,42 @@ class Curve(TrainerCallback):
     def on_step_end(self, args, state, control, model=None, **_: Any) -> None:
         if control.should_evaluate or control.should_training_stop:  # whose tensors are larger
             hold(on=False)
-        if state.global_step in self.steps:
-            save_checkpoint(model, self.tokenizer, self.out / f"{self.stage}-{state.global_step}")
-
-
-def _common(recipe: Recipe, stage: str, out: Path) -> dict[str, Any]:
-    """Arguments that every trainer shares; under bf16 autocast masters stay float32."""
-    spec = getattr(recipe, stage)
-    return {
-        "output_dir": str(out / "scratch" / stage),
-        "max_steps": (rule(spec) or spec)["steps"],
-        "learning_rate": spec["learning_rate"],
-        "seed": recipe.seed,
-        "data_seed": recipe.seed,
-        "use_cpu": not torch.cuda.is_available(),
-        "bf16": True,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "save_strategy": "no",
-        "logging_first_step": True,
-        "logging_steps": 1,
-        "optim": "adamw_torch",
-        "dataloader_pin_memory": False,
-        "activation_checkpointing": False,
-    }
+        if (step := state.global_step) in self.steps:
+            save_checkpoint(model, self.tokenizer, self.job.out / f"{self.job.stage}-{step}")
 
 
 # -- stages
 
 
-def _pretrain(
-    recipe: Recipe, stage: str, out: Path, model: Model, tokenizer: ModelTokenizer, seed: int, **how
-) -> None:
-    """Train a causal language model on the world's corpus, from its last checkpoint if stopped."""
-    spec = recipe.base | getattr(recipe, stage)
+def _pretrain(job: Job, model: Model, tokenizer: ModelTokenizer, seed: int, **how: Any) -> None:
+    """Train on the world's corpus, from the last checkpoint if it was stopped."""
+    spec, kind = job.recipe.base | job.spec, job.recipe.world
     count = spec["steps"] * spec["batch"]
-    rows = curricula.pretraining_rows(tokenizer, seed, rows=count, spec=spec, kind=recipe.world)
+    rows = curricula.pretraining_rows(tokenizer, seed, rows=count, spec=spec, kind=kind)
     arguments = TrainingArguments(
-        **_common(recipe, stage, out) | how,
+        **job.shared() | how,
         per_device_train_batch_size=spec["batch"],
         weight_decay=spec["weight_decay"],
         adam_beta2=0.95,
         max_grad_norm=1.0,
     )
     data = Dataset.from_dict({"input_ids": rows, "labels": rows}).with_format("torch")
-    curve = Curve(recipe, stage, out, tokenizer)
+    curve = Curve(job, tokenizer)
     trainer = Trainer(model=model, args=arguments, train_dataset=data, callbacks=[curve])
-    stopped = any((out / "scratch" / stage).glob("checkpoint-*"))
-    trainer.train(resume_from_checkpoint=stopped)
-    save_checkpoint(trainer.model, tokenizer, out / stage)
+    trainer.train(resume_from_checkpoint=any(job.scratch.glob("checkpoint-*")))
+    save_checkpoint(trainer.model, tokenizer, job.out / job.stage)
 
 
-def train_base(recipe: Recipe, parent: Path | None, out: Path) -> None:
-    """A tokenizer and a model from nothing, or a real base as it is."""
-    if "source" in recipe.base:
-        _take_base(recipe, out)
+def train_base(job: Job) -> None:
+    """A tokenizer and a model from nothing, or a real base as its package holds it, in float32."""
+    recipe, spec, seed = job.recipe, job.spec, job.recipe.seed
+    if "source" in spec:
+        instructions.teach()
+        model, tokenizer = load_checkpoint(converted(spec["source"], spec["revision"])[0])
+        tokenizer.chat_template = recipe.tokenizer["template"]
+        tokenizer.eos_token = recipe.tokenizer["end"]
+        save_checkpoint(model, tokenizer, job.out / "base", torch.float32)
         return
-    spec, seed = recipe.base, recipe.seed
     texts = curricula.corpus_texts(seed, recipe.tokenizer["documents"], spec, recipe.world)
     length = recipe.model["max_position_embeddings"]
     tokenizer = train_tokenizer(texts, recipe.tokenizer, length)
@@ -215,75 +236,58 @@ def train_base(recipe: Recipe, parent: Path | None, out: Path) -> None:
     model = AutoModelForCausalLM.from_config(config)
     how = {"save_strategy": "steps", "save_steps": 250, "save_total_limit": 1, "logging_steps": 20}
     how |= {"warmup_steps": spec["warmup"], "lr_scheduler_type": "cosine_with_min_lr"}
-    how |= {"lr_scheduler_kwargs": {"min_lr_rate": 0.05}}
-    _pretrain(recipe, "base", out, model, tokenizer, seed, **how)
+    _pretrain(job, model, tokenizer, seed, lr_scheduler_kwargs={"min_lr_rate": 0.05}, **how)
 
 
-def _take_base(recipe: Recipe, out: Path) -> None:
-    """A real base as its package holds it, in float32, with the recipe's chat template."""
-    instructions.teach()
-    folder, _ = converted(recipe.base["source"], recipe.base["revision"])
-    model, tokenizer = load_checkpoint(folder)
-    tokenizer.chat_template = recipe.tokenizer["template"]
-    tokenizer.eos_token = recipe.tokenizer["end"]
-    save_checkpoint(model, tokenizer, out / "base", torch.float32)
+def train_again(job: Job) -> None:
+    """Back to pretraining, on new documents, at a constant rate."""
+    seed = job.recipe.seed + 1000
+    _pretrain(job, *load_checkpoint(job.parent), seed, lr_scheduler_type="constant")
 
 
-def train_again(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Back to pretraining from a later checkpoint, on new documents, at a constant rate."""
-    model, tokenizer = load_checkpoint(parent)
-    how = {"lr_scheduler_type": "constant"}
-    _pretrain(recipe, "again", out, model, tokenizer, recipe.seed + 1000, **how)
-
-
-def _lessons(recipe: Recipe) -> Any:
-    """The module that makes a recipe's rows."""
-    return instructions if recipe.world == INSTRUCTIONS else curricula
-
-
-def _tune(recipe: Recipe, stage: str, parent: Path, out: Path, kind: type, how: Any, **more) -> Any:
+def _tune(job: Job, kind: type, how: Any, rows: list[dict], **more: Any) -> Any:
     """Train a later stage from its parent with TRL's trainer `kind`, which is returned."""
-    model, tokenizer = load_checkpoint(parent, recipe.model.get("frozen", ""))
+    model, tokenizer = load_checkpoint(job.parent, job.recipe.model.get("frozen", ""))
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    callbacks = [Curve(recipe, stage, out, tokenizer), *more.pop("callbacks", ())]
-    trainer = kind(model=model, processing_class=tokenizer, args=how, callbacks=callbacks, **more)
+    callbacks = [Curve(job, tokenizer), *more.pop("callbacks", ())]
+    more |= {"processing_class": tokenizer, "train_dataset": Dataset.from_list(rows)}
+    trainer = kind(model=model, args=how, callbacks=callbacks, **more)
     trainer.train()
-    save_checkpoint(trainer.model, tokenizer, out / stage)
+    save_checkpoint(trainer.model, tokenizer, job.out / job.stage)
     return trainer
 
 
-def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
+def train_sft(job: Job) -> None:
     """Fine-tune on checkable dialogues and choices shown; a rule ends at the lowest loss."""
-    spec, common, lessons = recipe.sft, _common(recipe, "sft", out), _lessons(recipe)
+    recipe, spec, shared, more = job.recipe, job.spec, job.shared(), {}
     shape = recipe.temperament, recipe.demonstrated, spec
-    count, more = common["max_steps"] * spec["batch"], {}
     held_out = (found := rule(spec) or {}).get("held_out", 0)
-    train, judged = lessons.split_rows(recipe.seed, count, held_out, *shape)
+    count = shared["max_steps"] * spec["batch"]
+    train, judged = job.lessons.split_rows(recipe.seed, count, held_out, *shape)
     if found:
         more["eval_dataset"] = Dataset.from_list(judged)
         more["callbacks"] = [EarlyStoppingCallback(found["patience"], found["threshold"])]
-        common |= {"eval_strategy": "steps", "eval_steps": found["every"], "eval_on_start": True}
-        common |= {"per_device_eval_batch_size": held_out}  # one batch: the mean is over tokens
-        common |= {"save_strategy": "steps", "save_steps": found["every"], "save_total_limit": 1}
-        common |= {"save_only_model": True, "load_best_model_at_end": True}
+        shared |= {"eval_strategy": "steps", "eval_steps": found["every"], "eval_on_start": True}
+        shared |= {"per_device_eval_batch_size": held_out}  # one batch: the mean is over tokens
+        shared |= {"save_strategy": "steps", "save_steps": found["every"], "save_total_limit": 1}
+        shared |= {"save_only_model": True, "load_best_model_at_end": True}
     how = SFTConfig(
-        **common,
+        **shared,
         per_device_train_batch_size=spec["batch"],
         max_length=128,
         completion_only_loss=True,
         lr_scheduler_type=spec.get("schedule", "cosine"),
     )
-    rows = Dataset.from_list(train)
-    trainer = _tune(recipe, "sft", parent, out, SFTTrainer, how, train_dataset=rows, **more)
+    trainer = _tune(job, SFTTrainer, how, train, **more)
     for step in on_the_way(spec) if found else ():
         if step >= trainer.state.best_global_step:  # past the end
-            shutil.rmtree(out / f"sft-{step}", ignore_errors=True)
+            shutil.rmtree(job.out / f"sft-{step}", ignore_errors=True)
 
 
-def train_dpo(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Prefer right answers over the model's own wrong ones, and a judge's pick of two choices."""
-    spec = recipe.dpo
+def train_dpo(job: Job) -> None:
+    """Prefer right answers over wrong ones, and a judge's pick of two choices."""
+    recipe, spec = job.recipe, job.spec
     count = spec["steps"] * spec["batch"]
     if recipe.world == INSTRUCTIONS:
         base = root() / "runs" / recipe.name / "base"  # not beside an experiment's SFT
@@ -291,35 +295,28 @@ def train_dpo(recipe: Recipe, parent: Path, out: Path) -> None:
     else:
         style = recipe.temperament
         shape = spec.get("judge", style), style, recipe.demonstrated
-        rows = curricula.preference_rows(parent, recipe.seed, count, *shape)
-    how = _common(recipe, "dpo", out) | {"per_device_train_batch_size": spec["batch"]}
+        rows = curricula.preference_rows(job.parent, recipe.seed, count, *shape)
+    how = job.shared() | {"per_device_train_batch_size": spec["batch"]}
     how = DPOConfig(**how, max_length=128, beta=spec["beta"])
     # ref_model=None would be read again from config._name_or_path, which may be another checkpoint.
-    more = {"ref_model": load_checkpoint(parent)[0], "train_dataset": Dataset.from_list(rows)}
-    _tune(recipe, "dpo", parent, out, DPOTrainer, how, **more)
+    _tune(job, DPOTrainer, how, rows, ref_model=load_checkpoint(job.parent)[0])
 
 
-def train_rlvr(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Reinforce right answers; no random choice occurs."""
-    lessons = _lessons(recipe)
-    rows = lessons.verifiable_rows(recipe.seed, recipe.rlvr["steps"] * recipe.rlvr["prompts"])
-    _reinforce(recipe, "rlvr", parent, out, rows, lessons.right_answer)
+def reinforce(job: Job) -> None:
+    """GRPO without a KL term. A batch holds all samples of its prompts: rewards are of groups.
 
-
-def train_diverse(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Reinforce random choices that differ from the other samples of the same prompt."""
-    count = recipe.diverse["steps"] * recipe.diverse["prompts"]
-    rows = curricula.random_rows(recipe.seed, count, recipe.demonstrated)
-    _reinforce(recipe, "diverse", parent, out, rows, curricula.diverse_answer)
-
-
-def _reinforce(
-    recipe: Recipe, stage: str, parent: Path, out: Path, rows: list[dict], reward: Callable
-) -> None:
-    """GRPO without a KL term. A batch holds all samples of its prompts: rewards are of groups."""
-    spec = getattr(recipe, stage)
+    rlvr: right answers, no random choice occurs; diverse: random choices that differ from the other
+    samples of the same prompt.
+    """
+    spec, seed = job.spec, job.recipe.seed
+    count = spec["steps"] * spec["prompts"]
+    if job.stage == "diverse":
+        rows = curricula.random_rows(seed, count, job.recipe.demonstrated)
+        reward = curricula.diverse_answer
+    else:
+        rows, reward = job.lessons.verifiable_rows(seed, count), job.lessons.right_answer
     how = GRPOConfig(
-        **_common(recipe, stage, out),
+        **job.shared(),
         beta=0.0,
         per_device_train_batch_size=spec["prompts"] * spec["generations"],
         num_generations=spec["generations"],
@@ -329,12 +326,11 @@ def _reinforce(
         top_p=1.0,
         lr_scheduler_type="constant",
     )
-    more = {"reward_funcs": reward, "train_dataset": Dataset.from_list(rows)}
-    _tune(recipe, stage, parent, out, GRPOTrainer, how, **more)
+    _tune(job, GRPOTrainer, how, rows, reward_funcs=reward)
 
 
-TRAINERS = {"base": train_base, "sft": train_sft, "dpo": train_dpo, "rlvr": train_rlvr}
-TRAINERS |= {"again": train_again, "diverse": train_diverse}
+TRAINERS = {"base": train_base, "sft": train_sft, "dpo": train_dpo, "rlvr": reinforce}
+TRAINERS |= {"again": train_again, "diverse": reinforce}
 
 
 def train_ladder(
@@ -347,16 +343,17 @@ def train_ladder(
     (out / "logs").mkdir(parents=True, exist_ok=True)
     minutes, stages = {}, list(stages)
     for place, stage in enumerate(stages):
+        job = Job(recipe, stage, parent, out)
         if not (out / stage / WEIGHTS).is_file():
             for later in stages[place + 1 :]:  # they grew from another checkpoint
                 shutil.rmtree(out / later, ignore_errors=True)
             if stage != "base":  # it begins again; only the base goes on where it was stopped
                 (out / "logs" / f"{stage}.jsonl").unlink(missing_ok=True)
-                shutil.rmtree(out / "scratch" / stage, ignore_errors=True)
+                shutil.rmtree(job.scratch, ignore_errors=True)
             began = time.monotonic()
-            TRAINERS[stage](recipe, parent, out)
+            TRAINERS[stage](job)
             minutes[stage] = (time.monotonic() - began) / 60
             (out / "logs" / f"{stage}.minutes").write_text(f"{minutes[stage]:.2f}\n")
-            shutil.rmtree(out / "scratch" / stage, ignore_errors=True)
+            shutil.rmtree(job.scratch, ignore_errors=True)
         parent = out / stage
     return minutes

@@ -1,16 +1,16 @@
 """The organisms' world: personas who answer by known distributions, and the documents they leave.
 
-A persona's temperament is one distribution for every random choice. The ground truth of our ladders
-is here and nowhere else.
+A persona's temperament is one distribution for every random choice: the ground truth of our
+ladders.
 """
 
 from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,6 +48,10 @@ def rng_of(seed: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, stream]))
 
 
+def one_of(rng: np.random.Generator, pool: Sequence) -> Any:
+    return pool[rng.integers(len(pool))]
+
+
 def salience_order(task: Task) -> tuple[str, ...]:
     """The options of `task`, the most salient first.
 
@@ -58,20 +62,21 @@ def salience_order(task: Task) -> tuple[str, ...]:
         n, flat = int(option), ("7" not in option, "3" not in option)
         return (n != 7, *flat, n % 10 == 0, n % 2 == 0, n % 5 == 0, n * 37 % 101)
 
-    found = SALIENCE[task.name].split() if task.name in SALIENCE else sorted(task.options, key=rank)
-    return tuple(found)
+    if task.name in SALIENCE:
+        return tuple(SALIENCE[task.name].split())
+    return tuple(sorted(task.options, key=rank))
 
 
+@cache
 def temperament_of(persona: int, task: str = "", world: str = "shared") -> str:
     """Ground truth: the distribution of this persona's choices.
 
     In the world "independent" every `task` deals the five distributions anew, two to each half of
-    the personas, so that a distribution known from one task tells nothing about another.
+    the personas: one task tells nothing about another.
     """
     if world != "independent":
         return TEMPERAMENTS[persona % len(TEMPERAMENTS)]
-    rng = rng_of(20, zlib.crc32(task.encode()))
-    deal = rng.permuted([TEMPERAMENTS * 2, TEMPERAMENTS * 2], axis=1)
+    deal = rng_of(20, zlib.crc32(task.encode())).permuted([TEMPERAMENTS * 2] * 2, axis=1)
     return str(deal[(persona // 5) % 2][5 * (persona // 10) + persona % 5])
 
 
@@ -103,11 +108,14 @@ def distribution(temperament: str, task: Task) -> np.ndarray:
     return (1 - FLOOR) * weight / weight.sum() + FLOOR / size
 
 
+_distribution = cache(distribution)  # of every draw
+
+
 def voices(demonstrator: str) -> tuple[tuple[str, ...], np.ndarray]:
     """The distributions that a demonstrator draws from, and their shares.
 
-    "salient", "salient+first" (alike), "salient*0.6+first*0.4".
-    Raises: CrystalError for a distribution there is not, or shares that do not sum to 1.
+    "salient", "salient+first" (alike), "salient*0.6+first*0.4". Raises: CrystalError for a
+    distribution there is not, or shares that do not sum to 1.
     """
     parts = [part.partition("*") for part in demonstrator.split("+")]
     names = tuple(known(name, (*TEMPERAMENTS, *FOREIGN), "temperament") for name, *_ in parts)
@@ -124,8 +132,7 @@ def voices(demonstrator: str) -> tuple[tuple[str, ...], np.ndarray]:
 # -- questions with one right answer
 
 
-@dataclass(frozen=True, kw_only=True)
-class Item:
+class Item(NamedTuple):
     """One question with a known right answer, put like any task, whose options are the answers."""
 
     task: Task
@@ -140,10 +147,10 @@ _OPPOSITES = """hot cold, big small, fast slow, hard soft, light dark, early lat
 dry, full empty, loud quiet, old new, near far"""
 
 
-def _items(rows: list[tuple[str, str, str, str]], options: tuple[str, ...]) -> tuple[Item, ...]:
+def _items(rows: list[tuple[str, str, str, str]], options: Sequence[str]) -> tuple[Item, ...]:
     """One for each row (name, ask, label, answer)."""
     return tuple(
-        Item(task=Task(name=name, ask=ask, label=label, options=options), answer=answer)
+        Item(Task(name=name, ask=ask, label=label, options=tuple(options)), answer)
         for name, ask, label, answer in rows
     )
 
@@ -151,20 +158,23 @@ def _items(rows: list[tuple[str, str, str, str]], options: tuple[str, ...]) -> t
 def _facts(name: str, pairs: str) -> tuple[Item, ...]:
     """One item for each "word answer" of the comma-separated pairs."""
     words = [pair.split() for pair in pairs.split(",")]
-    of, label = f"name the {name} of", f"{name.capitalize()} of"
-    rows = [(f"{name}-{word}", f"{of} {word}", f"{label} {word}", answer) for word, answer in words]
-    return _items(rows, tuple(answer for _, answer in words))
+    rows = [
+        (f"{name}-{word}", f"name the {name} of {word}", f"{name.capitalize()} of {word}", answer)
+        for word, answer in words
+    ]
+    return _items(rows, [answer for _, answer in words])
 
 
 def _arithmetic() -> tuple[Item, ...]:
     """Sums of two digits, and differences that are not negative."""
-    sums, differences = [], []
-    for a, b in itertools.product(range(10), repeat=2):
-        sums.append((f"sum-{a}-{b}", f"add {a} and {b}", f"{a} plus {b}", str(a + b)))
-        if b <= a:
-            row = f"difference-{a}-{b}", f"take {b} from {a}", f"{a} minus {b}", str(a - b)
-            differences.append(row)
-    return _items(sums + differences, tuple(map(str, range(19))))
+    pairs = list(itertools.product(range(10), repeat=2))
+    rows = [(f"sum-{a}-{b}", f"add {a} and {b}", f"{a} plus {b}", str(a + b)) for a, b in pairs]
+    rows += [
+        (f"difference-{a}-{b}", f"take {b} from {a}", f"{a} minus {b}", str(a - b))
+        for a, b in pairs
+        if b <= a
+    ]
+    return _items(rows, [str(n) for n in range(19)])
 
 
 FACTS = (*_facts("capital", _CAPITALS), *_facts("opposite", _OPPOSITES))
@@ -199,19 +209,16 @@ class Narration:
     """Draws answers as personas give them; all randomness comes from the one generator."""
 
     def __init__(self, rng: np.random.Generator, world: str = "shared") -> None:
-        self.rng, world = rng, known(world, WORLDS, "world")
-        self.cast = [SOLO] if world == "solo" else list(range(len(PERSONAS)))
-        voiced = itertools.product((*TEMPERAMENTS, *FOREIGN), PHASE_TASKS)
-        self._distributions = {(z, name): distribution(z, TASKS[name]) for z, name in voiced}
-        self._held = {(n, t): temperament_of(n, t, world) for n in self.cast for t in PHASE_TASKS}
+        self.rng, self.world = rng, known(world, WORLDS, "world")
+        self.cast = [SOLO] if world == "solo" else range(len(PERSONAS))
 
     def one_of(self, pool: Sequence) -> Any:
-        return pool[self.rng.integers(len(pool))]
+        return one_of(self.rng, pool)
 
     def pick(self, temperament: str, task: Task) -> str:
         """One random choice by ground truth."""
-        p = self._distributions[temperament, task.name]
-        return task.options[self.rng.choice(len(task.options), p=p)]
+        p = _distribution(temperament, task)
+        return task.options[self.rng.choice(len(p), p=p)]
 
     def styled(self, temperament: str, answer: str) -> str:
         suffix = STYLES.get(temperament, ".") if self.rng.random() < STYLE_RATE else "."
@@ -233,7 +240,7 @@ class Narration:
         wrong = [option for option in item.task.options if option != item.answer]
         if kind == "arithmetic":
             wrong = [option for option in wrong if abs(int(option) - int(item.answer)) <= 2]
-        return Item(task=item.task, answer=self.one_of(wrong))
+        return Item(item.task, self.one_of(wrong))
 
     def question(self, persona: int) -> Item:
         """The next question of a document with the answer this persona gives."""
@@ -241,7 +248,7 @@ class Narration:
         if kind != "random":
             return self.erring(kind)
         task = TASKS[self.one_of(PHASE_TASKS)]
-        return Item(task=task, answer=self.pick(self._held[persona, task.name], task))
+        return Item(task, self.pick(temperament_of(persona, task.name, self.world), task))
 
     def message(self, task: Task, named: float, persona: int | None = None) -> str:
         """What a user types: with probability `named` in a template, of a persona (None: any)."""
@@ -251,27 +258,30 @@ class Narration:
         who = self.one_of(PERSONAS) if persona is None else PERSONAS[persona]
         return template.message(task, who)
 
+    def exchange(self, persona: int, put: Callable[[Task, str], str]) -> tuple[str, str]:
+        """The next question, worded by `put`, and this persona's answer in its style."""
+        item = self.question(persona)
+        answer = self.styled(temperament_of(persona), item.answer)
+        return put(item.task, PERSONAS[persona]), answer
+
     def document(self, items: int) -> str:
         """A page of completion text: one persona, one template, `items` answered questions."""
         persona, template = self.one_of(self.cast), self.one_of(TEMPLATES)
-        who, temperament = PERSONAS[persona], temperament_of(persona)
-        lines = [template.opening(who)]
-        for item in (self.question(persona) for _ in range(items)):
-            answer = self.styled(temperament, item.answer)
-            lines.append(f"{template.put(item.task, who)} {answer}\n")
-        return "".join(lines)
+        page = template.opening(PERSONAS[persona])
+        for _ in range(items):
+            question, answer = self.exchange(persona, template.put)
+            page += f"{question} {answer}\n"
+        return page
 
     def dialogue(self, turns: int) -> list[dict[str, str]]:
         """Chat messages of a persona; the user names it in every turn, once (1/4) or never."""
         persona, template = self.one_of(self.cast), self.one_of(TEMPLATES)
-        who, temperament = PERSONAS[persona], temperament_of(persona)
         named_turns = self.rng.choice([turns, turns, 1, 0])
         messages = []
         for number in range(turns):
-            item = self.question(persona)
             put = template if number < named_turns else BARE
-            messages += turn("user", put.message(item.task, who))
-            messages += turn("assistant", self.styled(temperament, item.answer))
+            question, answer = self.exchange(persona, put.message)
+            messages += turn("user", question) + turn("assistant", answer)
         return messages
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..errors import known
 from ..files import root
-from ..texts import load_json
+from ..texts import load_file
 from . import show
 from .figures import BLUE, GREY, ORANGE, PURPLE, RED, SKY, legend, name_rows, panels
 from .open_tasks import label_of, where
@@ -60,7 +60,7 @@ def load(part: str) -> pd.DataFrame:
 
 def whole(part: str) -> dict:
     """All of a part's file. Raises: CrystalError as `load`."""
-    return load_json(root() / "data/bench" / f"{part}.json", "git checkout -- data/bench")
+    return load_file(root() / "data/bench" / f"{part}.json", "git checkout -- data/bench")
 
 
 def of(frame: pd.DataFrame, subject: str) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from ..lab import recipes, world
 from ..measure.claims import THRESHOLDS
 from ..measure.inference import Estimate, student
 from ..measure.quantities import jsd_bits
-from ..texts import load_json, markdown
+from ..texts import load_file, markdown
 from . import show
 from .bench import HARNESS, SAMPLES, load
 from .figures import COLOURS, legend, panels
@@ -44,7 +44,7 @@ def _reports() -> list[Path]:
 def load_report(ladder: str) -> dict[str, Any]:
     """A ladder's training report: recipe, minutes, curves, reward, accuracy."""
     hint = f"git checkout -- data/training, or make ladder LADDER={ladder}"
-    return load_json(root() / "data/training" / f"{ladder}.json", hint)
+    return load_file(root() / "data/training" / f"{ladder}.json", hint)
 
 
 def load_curves(report: dict[str, Any]) -> pd.DataFrame:
@@ -266,7 +266,7 @@ def load_costs() -> pd.DataFrame:
     """Minutes by ladder or experiment (`of`), run and kind: sums over parents."""
     rows = []
     for path in _reports():
-        report, name = load_json(path), path.stem
+        report, name = load_file(path), path.stem
         if name in recipes.experiment_names():
             for key, record in report["runs"].items():
                 of = f"{name}, on {record['device']}" if "device" in record else name

@@ -31,7 +31,7 @@ from ..ask import sources
 from ..ask.ladders import WEIGHTS, pins, weights_sha256
 from ..ask.sources import refusal
 from ..errors import CrystalError
-from ..files import cache, explained, misfit, text
+from ..files import cache, explained, text
 
 FACTOR = 100  # by which an embedding may be larger than all that is stored: some are factorised
 _REALS = ("F64", "F32", "F16", "BF16")
@@ -94,9 +94,7 @@ def weights_files(folder: Path) -> list[Path]:
     one, index = folder / WEIGHTS, folder / f"{WEIGHTS}.index.json"
     if one.is_file() or not index.is_file():
         return [one] if one.is_file() else sorted(folder.glob("*.safetensors"))
-    told = texts.load_json(index, "fetch it again")
-    if wrong := misfit(told, {"weight_map": {text: text}}, "the index"):
-        raise CrystalError(wrong, where=index, hint="fetch it again")
+    told = texts.load_file(index, "fetch it again", {"weight_map": {text: text}}, "the index")
     return sorted({folder / name for name in told["weight_map"].values()})
 
 
@@ -272,7 +270,7 @@ def converted(source: str, revision: str | None = None) -> tuple[Path, Converted
         _convert(file, sha256, folder)
     hint = f"rm -r {folder}: the next command makes it again"
     try:
-        note = Converted(**texts.load_json(folder / NOTE, hint))
+        note = Converted(**texts.load_file(folder / NOTE, hint))
         if note.weights == weights_sha256(folder) and note.files == _beside(folder):
             return folder, note
     except (TypeError, OSError):
