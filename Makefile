@@ -74,7 +74,7 @@ bench: $(FULL) ## the read-out beside its peers, one thread: PARTS=peers, PARTS=
 	@OMP_NUM_THREADS=1 $(PY) scripts/bench.py $(PARTS)
 
 clean: ## remove what was built; keeps the environment
-	@rm -rf _build .pytest_cache .ruff_cache .hypothesis
+	@rm -rf _build .cache/surveys .pytest_cache .ruff_cache .hypothesis
 
 ifneq ($(strip $(VENV)),)
 # Left half made, without a python that has pip, it is made again.

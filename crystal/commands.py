@@ -128,7 +128,7 @@ def bundle(jobs: int | None) -> None:
 )
 def page(page: str | None, assignments: list[str], data: str | None, why: bool) -> None:
     """run one page with other parameters, or over your own table; alone: list the parameters"""
-    from .book import pages, runs
+    from .book import binding, pages, runs
 
     if page is None:
         print(pages.describe())
@@ -146,18 +146,19 @@ def page(page: str | None, assignments: list[str], data: str | None, why: bool) 
             reasons = "\n".join(f"{page}: {reason}" for reason in runs.why(chosen, given))
             print(line(reasons or f"{page} is fresh: nothing it depends on has changed"))
             return
-        say(f"{page}: executed in {runs.run(chosen, given):.1f} s")
-        _bind(chosen, whole=False)
+        with binding.engine() as render:
+            say(f"{page}: executed in {runs.run(chosen, given):.1f} s")
+            _bind(chosen, whole=False, render=render)
 
 
-def _bind(page: Page, whole: bool) -> None:
+def _bind(page: Page, **how: Any) -> None:
     """Build the book, if all its pages have been run, and say where the page is."""
     from .book import binding, pages, runs
 
     if any(runs.stamped(other) is None for other in pages.page_list().values()):
         print(f"{page.folder}; the book needs the other pages, too: make reproduce")
         return
-    binding.build(whole=whole)
+    binding.build(**how)
     print(binding.index().parent / f"{binding.document(page.id)}.html")
 
 

@@ -73,6 +73,29 @@ def alone(function: Callable, *task: Any, context: BaseContext = SPAWN) -> Any:
     return done.result
 
 
+@contextlib.contextmanager
+def ahead(function: Callable, *first: Any) -> Iterator[Callable]:
+    """`function` in a process of its own, which does `function(*first)` while others work.
+
+    What is given takes the arguments of the next call. Raises: what it raises, or `Died`.
+    """
+    worker = _Worker(function, SPAWN)
+    worker.take(first)
+
+    def call(*task: Any) -> Any:
+        if not (done := worker.answer()).error:
+            worker.take(task)
+            done = worker.answer()
+        if done.error:
+            raise done.error
+        return done.result
+
+    try:
+        yield call
+    finally:
+        worker.stop()
+
+
 def alive(process: str) -> bool:
     import psutil
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ..errors import CrystalError, known, placed
 from ..files import count, misfit, root, text
-from ..texts import line, load_yaml
+from ..texts import line, load_file
 from .tasks import PHASE_TASKS, TASKS, Task, names_option, own_task
 
 COMPLETION, CHAT = "completion", "chat"
@@ -275,7 +275,7 @@ def load_task(name: str) -> tuple[Task, tuple[str, ...]]:
     if path.suffix not in (".yaml", ".yml"):
         hint = f"choose one of: {', '.join(TASKS)}; or describe your own: --task {line(name)}.yaml"
         return TASKS[known(name, TASKS, "task", hint=f"{hint} ({EXAMPLE})")], ()
-    raw = load_yaml(path, f"{'correct' if path.is_file() else 'write'} it; {EXAMPLE}")
+    raw = load_file(path, f"{'correct' if path.is_file() else 'write'} it; {EXAMPLE}")
     with placed(path):
         return _described(path.stem, raw)
 
@@ -327,7 +327,7 @@ def natural(
 
 def _loaded(path: Path, context: object) -> dict:
     hint = _hint(path)
-    raw = load_yaml(path, hint)
+    raw = load_file(path, hint)
     shape = {"contexts": [context], "cues": {task: [text] for task in PHASE_TASKS}}
     if wrong := misfit(raw, shape):
         if "it.cues lacks" in wrong:  # a row was added to crystal/ask/tasks.py

@@ -6,7 +6,9 @@ as MyST becomes a markdown cell. `pack` makes one archive of the book, its data 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -16,7 +18,7 @@ import sys
 import tempfile
 import traceback
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -29,11 +31,12 @@ from ..keep import sums
 from ..keep.manifest import DRAWS, SAMPLES, logs, records, shard_path
 from ..present.show import MYST, slug
 from ..texts import markdown
-from ..workers import Died, alone
+from ..workers import Died, ahead
 from .kernels import environment
 from .pages import LOCK, OWN, Page, assigned, page_list, sha, spine
 from .runs import stamped
 
+ENGINE = ("jupyter_book.sphinx", "myst_nb.sphinx_ext", "sphinx_book_theme", "sphinx_design")
 ELSEWHERE = """\
 # Runs wherever the repository of this book is installed. In Colab, first say:
 # !git clone ADDRESS_OF_THE_REPOSITORY crystal
@@ -183,12 +186,12 @@ def index() -> Path:
     return root() / "_build/html/index.html"
 
 
-def build(*, whole: bool = True) -> Path | None:
+def build(*, whole: bool = True, render: Callable | None = None) -> Path | None:
     """Render the book strictly; returns its index, or None if nothing changed since the last build.
 
     whole=False re-renders only changed documents: quick, but earlier warnings stay hidden, so the
-    next whole build does not take it for done. A failed build leaves the old book.
-    Raises: CrystalError with the engine's warnings.
+    next whole build does not take it for done. A failed build leaves the old book. render: of an
+    `engine`. Raises: CrystalError with the engine's warnings.
     """
     html, home = index().parent, root() / "_build"
     with explained("the book could not be written", html):
@@ -201,7 +204,7 @@ def build(*, whole: bool = True) -> Path | None:
         last = stamp.read_text() if stamp.is_file() else ""
         if index().is_file() and last in (state, f"{inputs} whole"):
             return None
-        _render(source, work, whole)
+        _render(source, work, whole, render)
         _downloads(work / "_build/html")
         stamp.unlink(missing_ok=True)
         _swap(work / "_build/html", html)
@@ -221,14 +224,14 @@ def _swap(new: Path, html: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _render(source: Path, work: Path, whole: bool) -> None:
+def _render(source: Path, work: Path, whole: bool, render: Callable | None) -> None:
     if whole:
         shutil.rmtree(work, ignore_errors=True)  # what earlier builds left would stay in the book
     options = ["-n", "-W", "--keep-going"]  # nitpicky; warnings are errors; all of them shown
     options += ["-q", *(["--all"] if whole else []), "--path-output", str(work), str(source)]
     try:
-        with environment():
-            status, printed = alone(_engine, options)
+        with contextlib.nullcontext(render) if render else engine() as build:
+            status, printed = build(options)
     except Died as error:
         raise CrystalError(f"the book was not built: {error}", hint="make reproduce") from error
     if status:
@@ -239,10 +242,23 @@ def _render(source: Path, work: Path, whole: bool) -> None:
         raise CrystalError(what, where=source, hint=hint)
 
 
-def _engine(options: list[str]) -> tuple[bool, str]:
-    """Whether a build fails, and all its output, in a process of its own."""
+@contextlib.contextmanager
+def engine() -> Iterator[Callable]:
+    """The book engine, in a process that imports it while others work; takes options."""
+    with contextlib.ExitStack() as stack:
+        with environment():
+            render = stack.enter_context(ahead(_engine, None))
+        yield render
+
+
+def _engine(options: list[str] | None) -> tuple[bool, str]:
+    """Whether a build fails, and all its output; None: only import what it takes."""
     from jupyter_book.cli.main import main
 
+    if options is None:
+        for name in ENGINE:
+            importlib.import_module(name)
+        return False, ""
     with tempfile.TemporaryFile() as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
