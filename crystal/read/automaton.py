@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import functools
 import itertools
+import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from .vocabulary import END, VOID
 
 START = 0  # the state before anything but LEAD has been read
 OFF = -1  # decided: no option
-_TRIE = ("low", "high", "byte", "child", "own")  # see `Vocabulary`
+_ARRAYS = ("order", "low", "high", "byte", "child", "own")  # see `Vocabulary`
 _UNKNOWN = np.iinfo(np.int32).min
 _WORD, _OTHER = "Жعא中あㄱ", "→∴◊※∎"  # of each kind, the first that no spelling holds is used
 
@@ -27,15 +29,15 @@ def option_code(k: int) -> int:
     return -2 - k
 
 
-@dataclass(frozen=True)
-class Characters:
+class Characters(NamedTuple):
     """Tokens below a node, by the character that begins there."""
 
     low: np.ndarray  # (n,) ranges low .. high of ranks, ascending, whose character is of one kind
     high: np.ndarray
     word: np.ndarray  # (n,) bool: a letter or digit
-    unfinished: list[tuple[int, int, bytes]]  # texts low .. own that end within it, by these bytes
-    invalid: list[tuple[int, bytes]]  # nodes, and their bytes, that are of no character
+    broken: list[tuple[int, int, bytes, int]]
+    # ^ ranges low .. high that end within the character, after these bytes; or whose next byte is
+    # of no character: that byte's node, else -1
 
 
 class Vocabulary:
@@ -43,64 +45,53 @@ class Vocabulary:
 
     `order` (tokens,) rank -> id; texts first, then END, then VOID; `rank` is its inverse. Node i
     holds the ranks low[i] .. high[i]; of these, low[i] .. own[i] end at it; its children are
-    child[i] .. child[i + 1], in the order of their `byte`.
+    child[i] .. child[i + 1], in the order of their `byte`. `pieces`: per id its bytes, END or VOID.
     """
 
-    def __init__(self, pieces: Sequence[object]) -> None:
-        """pieces: per token id its bytes, END or VOID."""
-        marks = [[i for i, p in enumerate(pieces) if p is mark] for mark in (END, VOID)]
-        texts = [i for i, p in enumerate(pieces) if isinstance(p, bytes)]
-        texts.sort(key=pieces.__getitem__)
-        ends = len(texts) + len(marks[0])
-        order = np.array([*texts, *marks[0], *marks[1]], np.int64)
-        self._set(pieces, len(texts), ends, order, _trie([pieces[i] for i in texts]))
-
-    def _set(self, pieces, texts: int, ends: int, order: np.ndarray, trie: Sequence) -> None:
-        self.pieces, self.texts, self.ends, self.order = pieces, texts, ends, order
-        self.rank = np.empty_like(order)
-        self.rank[order] = np.arange(len(order))
-        self.low, self.high, self.byte, self.child, self.own = trie
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """arrays: as `arrays_of` gives them."""
+        self.order, self.low, self.high, self.byte, self.child, self.own = map(arrays.get, _ARRAYS)
+        flat, end = arrays["bytes"].tobytes(), np.cumsum(arrays["length"]).tolist()
+        self.texts, self.ends = len(end), int(arrays["ends"])
+        texts = [flat[a:b] for a, b in zip([0, *end], end)]
+        self.rank = np.empty_like(self.order)
+        self.rank[self.order] = np.arange(len(self.order))
+        marks = [END] * (self.ends - len(end)) + [VOID] * (len(self.order) - self.ends)
+        ranked = [*texts, *marks]
+        self.pieces = [ranked[i] for i in self.rank.tolist()]
         self.characters = functools.cache(self.characters)
 
     def characters(self, node: int) -> Characters:
         """The tokens below a node whose byte begins a character beyond ASCII, by that character."""
-        left, whole, unfinished, invalid = [(node, bytes([self.byte[node]]))], [], [], []
+        left, whole, broken = [(node, bytes([self.byte[node]]))], [], []
         while left:
             at, text = left.pop()
             try:
                 whole.append((self.low[at], self.high[at], text.decode().isalnum()))
             except UnicodeDecodeError as error:
                 if error.reason != "unexpected end of data":
-                    invalid.append((at, text))
+                    broken.append((self.low[at], self.high[at], text[:-1], at))
                     continue
                 if self.low[at] < self.own[at]:
-                    unfinished.append((self.low[at], self.own[at], text))
+                    broken.append((self.low[at], self.own[at], text, -1))
                 below = range(self.child[at], self.child[at + 1])
                 left += [(one, text + bytes([self.byte[one]])) for one in below]
         low, high, word = merged(np.array(whole, np.int64).reshape(-1, 3).T)
-        return Characters(low, high, word == 1, unfinished, invalid)
+        return Characters(low, high, word == 1, broken)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All of it, to be kept; see `of`."""
-        texts = [self.pieces[i] for i in self.order[: self.texts].tolist()]
-        found = {name: getattr(self, name) for name in ("order", *_TRIE)}
-        found["length"] = np.array([*map(len, texts)], np.int64)
-        found["bytes"] = np.frombuffer(b"".join(texts), np.uint8)
-        return found | {"ends": np.array(self.ends)}
 
-    @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> Vocabulary:
-        """The vocabulary whose `arrays` these are."""
-        order, end = arrays["order"], np.cumsum(arrays["length"]).tolist()
-        pieces, ends, flat = [VOID] * len(order), int(arrays["ends"]), arrays["bytes"].tobytes()
-        ids = order.tolist()
-        for i, a, b in zip(ids, [0, *end], end):
-            pieces[i] = flat[a:b]
-        for i in ids[len(end) : ends]:
-            pieces[i] = END
-        self = cls.__new__(cls)
-        self._set(pieces, len(end), ends, order, [arrays[name] for name in _TRIE])
-        return self
+def arrays_of(pieces: Sequence[object]) -> dict[str, np.ndarray]:
+    """What makes a `Vocabulary`, to be kept; pieces: per token id its bytes, END or VOID."""
+    ends, voids = ([i for i, p in enumerate(pieces) if p is mark] for mark in (END, VOID))
+    ids = [i for i, p in enumerate(pieces) if isinstance(p, bytes)]
+    ids.sort(key=pieces.__getitem__)
+    texts = [pieces[i] for i in ids]
+    order = np.array([*ids, *ends, *voids], np.int64)
+    return dict(zip(_ARRAYS, (order, *_trie(texts)), strict=True)) | {
+        "length": np.array([*map(len, texts)], np.int64),
+        "bytes": np.frombuffer(b"".join(texts), np.uint8),
+        "ends": np.array(len(ids) + len(ends)),
+    }
 
 
 def merged(ranges: np.ndarray) -> np.ndarray:
@@ -245,28 +236,15 @@ class Automaton:
         if not text and char in LEAD:
             return ""
         text += char.lower() if char.isascii() else char
-        if text in self.prefixes or (text[:-1] in self.codes and _may_join(text[-2], text[-1])):
+        if text in self.prefixes:
             return text
-        return self._verdict(text)
+        # a joiner behind a spelling: with a character to come, it may begin another word
+        may_join = char in JOINERS or (char in DIGIT_JOINERS and text[-2:-1] in string.digits)
+        return text if text[:-1] in self.codes and may_join else self._verdict(text)
 
     def _verdict(self, text: str) -> int:
-        """The longest spelling that starts `text` and ends at a boundary."""
-        for n in range(len(text), 0, -1):
-            after, then = text[n : n + 1], text[n + 1 : n + 2]
-            goes_on = _digit(then) if after in DIGIT_JOINERS else then.isalnum()
-            joined = goes_on and _may_join(text[n - 1], after)
-            if text[:n] in self.codes and not after.isalnum() and not joined:
-                return self.codes[text[:n]]
-        return OFF
-
-
-def _digit(char: str) -> bool:
-    return char.isascii() and char.isdigit()
-
-
-def _may_join(before: str, char: str) -> bool:
-    """Whether `char` can join `before`, a spelling's last character, with a character to come."""
-    return char != "" and (char in JOINERS or (char in DIGIT_JOINERS and _digit(before)))
+        found = self.task.pattern.match(text)
+        return self.codes[found[1]] if found else OFF
 
 
 @dataclass(frozen=True)
@@ -299,12 +277,15 @@ class Table:
 
     def row(self, state: int) -> Row:
         """Walks the vocabulary's trie; a subtree whose beginning decides is a range."""
-        seen = [np.stack(found) for found in self._visit(state)]
-        low, high, code = np.concatenate([self._specials(state), *seen], axis=1)
-        live, to = _each(low[code >= 0], high[code >= 0], code[code >= 0])
-        low, high, code = merged(np.stack([low, high, code])[:, code < 0])
-        counted = len(live) + int((high - low).sum())
-        assert counted == len(self.vocabulary.order), "a token is counted twice or not at all"
+        texts, ends, size = self.vocabulary.texts, self.vocabulary.ends, len(self.vocabulary.order)
+        marks = [[texts, ends], [ends, size], [self.automaton.end(state), OFF]]
+        seen = np.concatenate([marks, *map(np.stack, self._visit(state))], axis=1)
+        low, high, code = seen[:, seen[2] >= 0]
+        live, to = spans(low, high - low), np.repeat(code, high - low)
+        order = np.argsort(live)
+        live, to = live[order], to[order]
+        low, high, code = merged(seen[:, seen[2] < 0])
+        assert len(live) + (high - low).sum() == size, "a token is counted twice or not at all"
         return Row(live, to, low, high, code)
 
     def follow(self, states: np.ndarray, ranks: np.ndarray) -> np.ndarray:
@@ -336,7 +317,7 @@ class Table:
 
         Returns ranges as `_visit` gives them, and the nodes and states that are left.
         """
-        vocab, ranges, odd, done = self.vocabulary, [], [], []
+        vocab, ranges, more, done = self.vocabulary, [], [], []
         byte = vocab.byte[nodes]
         for i in np.flatnonzero((byte >= 0xC2) & (byte <= 0xF4)).tolist():
             state = int(states[i])
@@ -345,33 +326,20 @@ class Table:
             done.append(i)
             found = vocab.characters(int(nodes[i]))
             ranges.append((found.low, found.high, np.where(found.word, *outcomes)))
-            single = [
-                (low, own, self.automaton.within(state, t)) for low, own, t in found.unfinished
-            ]
-            for node, text in found.invalid:
-                code = self.automaton.within(state, text[:-1])
-                if code >= 0:
-                    odd.append((node, code))
+            single = []
+            for low, high, text, node in found.broken:
+                code = self.automaton.within(state, text)
+                if code >= 0 and node >= 0:
+                    more.append((node, code))
                 else:
-                    single.append((vocab.low[node], vocab.high[node], code))
+                    single.append((low, high, code))
             ranges.append(tuple(np.array(single, np.int64).reshape(-1, 3).T))
-        more = np.array(odd, np.int64).reshape(-1, 2)
+        more = np.array(more, np.int64).reshape(-1, 2)
         nodes, states = np.delete(nodes, done), np.delete(states, done)
         return ranges, np.append(nodes, more[:, 0]), np.append(states, more[:, 1])
-
-    def _specials(self, state: int) -> np.ndarray:
-        texts, ends, size = self.vocabulary.texts, self.vocabulary.ends, len(self.vocabulary.order)
-        return np.array([[texts, ends], [ends, size], [self.automaton.end(state), OFF]])
 
 
 def spans(start: np.ndarray, count: np.ndarray) -> np.ndarray:
     """start[0], start[0]+1, ... count[0] of them, then from start[1], ..."""
     begin = np.cumsum(count) - count
     return np.repeat(start - begin, count) + np.arange(int(count.sum()))
-
-
-def _each(low: np.ndarray, high: np.ndarray, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every rank of the ranges (n,), ascending, and its code."""
-    ranks, codes = spans(low, high - low), np.repeat(code, high - low)
-    order = np.argsort(ranks)
-    return ranks[order], codes[order]

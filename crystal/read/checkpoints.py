@@ -52,7 +52,7 @@ class Stored(NamedTuple):
 
 
 def weights_of(
-    place: str, source: object, *, revision: str, dtype: str, spread: dict
+    place: str, source: object, *, revision: str, dtype: str, device_map: str | None
 ) -> PreTrainedModel:
     """The model of a folder or hub id, with exactly the weights of its files.
 
@@ -76,7 +76,7 @@ def weights_of(
                 use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
-                **spread,
+                device_map=device_map,
             )
     except (torch.OutOfMemoryError, MemoryError):
         raise

@@ -6,9 +6,10 @@ a model may be read through the fast tree is tried, not looked up (`ragged_agree
 
 from __future__ import annotations
 
+import gc
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -27,10 +28,9 @@ from ..ask.tasks import Task
 from ..errors import CrystalError, known
 from ..files import PACKAGE, file_sha256, kept, once, root
 from ..texts import reason
-from .automaton import Automaton, Table, Vocabulary
+from .automaton import Automaton, Table, Vocabulary, arrays_of
 from .checkpoints import check_causal, converted, weights_of
 from .cutting import Cutter, cutter_at
-from .memory import lacking, release
 from .tree import ROOT, Prompts, RaggedTree, WholeTree
 from .vocabulary import Encoder, end_ids, token_pieces
 
@@ -39,6 +39,7 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
 _WINDOW = re.compile(r"(.*_)?(window|window_size|chunk_size)")  # limits of attention
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _CONTEXT = ("max_position_embeddings", "max_seq_len", "seq_length")  # as models call it
+_FULL = re.compile("can't allocate memory|not enough memory|out of memory", re.I)  # RuntimeErrors
 
 
 @dataclass(eq=False)  # one is itself, and may be a key
@@ -80,21 +81,21 @@ class Engine:
     def unload(self) -> None:
         """Give the weights' memory back, whoever holds the engine: two may not fit."""
         self.model = None
-        release()
+        _release()
 
     @cached_property  # a configuration takes its time to answer, and every prompt asks
     def context(self) -> int:
         """Longest sequence, in tokens, that the model was made for; 2**20 where it names none."""
         config = self.model.config.get_text_config()
-        limits = [n for name in _CONTEXT if type(n := getattr(config, name, None)) is int and n > 0]
-        return min(limits, default=2**20)
+        return _least([getattr(config, name, None) for name in _CONTEXT], 2**20)
 
     @cached_property
     def window(self) -> int:
         """Longest sequence of which every token sees all before it: the smallest of any layer's."""
         settings = self.model.config.get_text_config().to_dict().items()
-        limits = [n for name, n in settings if _WINDOW.fullmatch(name) and type(n) is int and n > 0]
-        return min([*limits, self.switch or self.context])
+        limits = [n for name, n in settings if _WINDOW.fullmatch(name)]
+        longest = self.switch or self.context
+        return min(longest, _least(limits, longest))
 
     @cached_property
     def switch(self) -> int | None:
@@ -161,6 +162,34 @@ class Engine:
         fits = max(np.array([len(ids) for ids in prompts]) + depth) <= self.window
         return (RaggedTree if fits and self.ragged else WholeTree)(self, prompts)
 
+    def in_parts(self, prompts: Sequence, work: Callable[[Sequence], list]) -> list:
+        """`work` on at most `batch` prompts at a time, its lists joined.
+
+        A part that does not fit into memory is done again with half the prompts and half the nodes
+        per forward, and the engine keeps to these.
+        Raises: CrystalError if a prompt does not fit, node by node.
+        """
+        size, done = self.batch, []
+        while len(done) < len(prompts):
+            try:
+                done += work(prompts[len(done) : len(done) + size])
+                continue
+            except Exception as error:
+                if not lacking(error):
+                    raise
+            # out of the except block: the traceback holds on to the tensors that were in the way
+            size = min(size, len(prompts) - len(done))
+            if size == self.chunk == 1:
+                hint = (
+                    "several GPUs (--device auto), or a narrower dtype in the ladder's description"
+                )
+                what = "not even one prompt fits into memory"
+                raise CrystalError(what, where=self.source, hint=hint)
+            self.batch = size = max(1, size // 2)
+            self.chunk = max(1, self.chunk // 2)
+            _release()
+        return done
+
     def forward(self, ids: torch.Tensor, **kwargs) -> torch.Tensor:
         """Logits in float32 at least: a softmax in bfloat16 does not sum to 1."""
         self.computed += ids.numel()
@@ -175,6 +204,22 @@ class Engine:
             hint = "shorten the prompt, or look at what config.json says of the context"
             raise CrystalError(what, where=self.source, hint=hint) from error
         return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def lacking(error: BaseException) -> bool:
+    """Whether an error says that the memory was not enough."""
+    plain = isinstance(error, RuntimeError) and _FULL.search(str(error))
+    return bool(plain) or isinstance(error, (torch.OutOfMemoryError, MemoryError))
+
+
+def _release() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _least(limits: Sequence[object], default: int) -> int:
+    return min((n for n in limits if type(n) is int and n > 0), default=default)
 
 
 # -- loading
@@ -224,19 +269,21 @@ def load(
         source, note = converted(str(source), revision)
         revision = None
     place, at = _locate(str(source), revision), revision or "main"  # folders have no revisions
-    several = device == "auto" or (device is None and torch.cuda.device_count() > 1)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    _check_device("cpu" if several else device)
-    spread = {"device_map": "auto"} if several else {}
+    if device is None:
+        one = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "auto" if torch.cuda.device_count() > 1 else one
+    if device != "auto":
+        _check_device(device)
     try:
         cutter = cutter_at(place, tokenizer or at)
     except Exception as error:  # as in `weights_of`
         raise refusal(error, source) from error
-    model = weights_of(place, source, revision=at, dtype=dtype, spread=spread)
+    spread = "auto" if device == "auto" else None
+    model = weights_of(place, source, revision=at, dtype=dtype, device_map=spread)
     if not spread:
         model.to(device)
     check_causal(model, source)
-    engine = _made(model, cutter, str(source))
+    engine = build(model, cutter, str(source))
     engine.weights = str(note)
     return engine
 
@@ -250,12 +297,9 @@ def _check_device(device: str) -> None:
         raise CrystalError(what, hint="--device cpu, or cuda where there is a GPU") from error
 
 
-def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: str = "") -> Engine:
-    """An engine around a model and a tokenizer that are already there."""
-    return _made(model, Cutter(tokenizer, tokenizer_revision), source)
-
-
-def _made(model, cutter: Cutter, source: str) -> Engine:
+def build(model, tokenizer, source: str = "in memory") -> Engine:
+    """An engine around a model and a tokenizer, or its `Cutter`, that are already there."""
+    cutter = tokenizer if isinstance(tokenizer, Cutter) else Cutter(tokenizer, "")
     tokenizer, width = cutter.tokenizer, model.get_output_embeddings().weight.shape[0]
     # after these ids there is no more answer: every special token, and every end the model names
     ends = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -269,14 +313,12 @@ def _made(model, cutter: Cutter, source: str) -> Engine:
 def _vocabulary(cutter: Cutter, ends: set[int], width: int) -> Vocabulary:
     """What its tokens mean; of a large tokenizer, from the cache."""
 
-    def made() -> Vocabulary:
-        return Vocabulary(token_pieces(cutter.decoding(), ends, width))
+    def made() -> dict[str, np.ndarray]:
+        return arrays_of(token_pieces(cutter.decoding(), ends, width))
 
-    if not cutter.key:
-        return made()
     code = [file_sha256(PACKAGE / "read" / name) for name in ("vocabulary.py", "automaton.py")]
     rests_on = *cutter.key, sorted(ends), width, *code
-    return Vocabulary.of(kept("vocabularies", rests_on, lambda: made().arrays()))
+    return Vocabulary(kept("vocabularies", rests_on, made) if cutter.key else made())
 
 
 def _locate(source: str, revision: str | None) -> str:

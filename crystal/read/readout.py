@@ -18,7 +18,6 @@ from ..ask.tasks import Task
 from ..errors import CrystalError
 from .automaton import START, Row, Table, spans
 from .engine import Engine
-from .memory import in_parts
 from .tree import ROOT
 
 TOLERANCE, RELATIVE = 1e-4, 0.01  # where neither is named
@@ -105,7 +104,7 @@ def readout(
         ids, deepest = zip(*part)
         return Walk(engine, ids, table, max_depth=deepest, temperature=temperature, **how).run()
 
-    return in_parts(engine, list(zip(prompts, depths, strict=True)), read)
+    return engine.in_parts(list(zip(prompts, depths, strict=True)), read)
 
 
 class Asked(NamedTuple):

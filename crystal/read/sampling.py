@@ -19,7 +19,6 @@ from ..ask.tasks import Task
 from ..errors import CrystalError
 from .automaton import START
 from .engine import Engine
-from .memory import in_parts
 from .tree import ROOT
 from .vocabulary import END, VOID
 
@@ -68,7 +67,7 @@ def draw_many(
             raise CrystalError(f"{name} must be 1 or more, not {value}")
     most, follow = [min(max_tokens, engine.room(ids)) for ids in prompts], _rule(engine, task)
     work = list(zip(prompts, most, strict=True))
-    return in_parts(engine, work, lambda part: _draw(engine, *zip(*part), n, seed, follow))
+    return engine.in_parts(work, lambda part: _draw(engine, *zip(*part), n, seed, follow))
 
 
 def _draw(
