@@ -113,8 +113,10 @@ class Asked(NamedTuple):
     node: np.ndarray  # (m,) ranges low .. high of ranks, none empty
     low: np.ndarray
     high: np.ndarray
-    alive: np.ndarray  # (a,) nodes, and single ranks
+    code: np.ndarray  # what the range decides
+    alive: np.ndarray  # (a,) nodes, and single ranks that leave the answer open
     rank: np.ndarray
+    to: np.ndarray  # the state
 
 
 def masses(
@@ -131,8 +133,8 @@ def masses(
         for low in range(0, len(logits), step):
             a, b = np.searchsorted(asked.node, (low, low + step))
             c, d = np.searchsorted(asked.alive, (low, low + step))
-            ranges = asked.node[a:b] - low, asked.low[a:b], asked.high[a:b]
-            some = Asked(*ranges, asked.alive[c:d] - low, asked.rank[c:d])
+            some = Asked(*(x[a:b] for x in asked[:4]), *(x[c:d] for x in asked[4:]))
+            some = some._replace(node=some.node - low, alive=some.alive - low)
             parts.append(_masses(logits[low : low + step], order, temperature, some, there))
         return torch.cat([torch.cat(column) for column in zip(*parts, strict=True)])
 
@@ -160,16 +162,12 @@ def _masses(
 
 
 class Seen(NamedTuple):
-    """Nodes, and what was asked of their next token."""
+    """Nodes, and what is known of their next token."""
 
     nodes: Nodes  # (n,)
     numbers: np.ndarray  # (n,) in the tree
+    asked: Asked
     values: torch.Tensor  # (n + m + a,) weights, see `masses`
-    node: np.ndarray  # (m,) which of the n has a range of ranks that decides
-    code: np.ndarray  # (m,) what the range decides
-    alive: np.ndarray  # (a,) which of the n has a rank that leaves the answer open
-    token: np.ndarray  # (a,)
-    to: np.ndarray  # (a,) the state
 
 
 @dataclass
@@ -226,12 +224,10 @@ class Walk:
         """What is to be known of their next token; a GPU may still compute it."""
         states, which = np.unique(nodes.state, return_inverse=True)
         rows = [self.table.row(s) for s in states.tolist()]
-        node, (low, high, code) = _per_node(rows, which, ("low", "high", "code"))
-        alive, (rank, to) = _per_node(rows, which, ("live", "to"))
-        asked = Asked(node, low, high, alive, rank)
+        ranges = _per_node(rows, which, ("low", "high", "code"))
+        asked = Asked(*ranges, *_per_node(rows, which, ("live", "to")))
         values = masses(logits, self.order, self.temperature, asked, self.engine.there)
-        token = self.table.vocabulary.order[rank]
-        return Seen(nodes, numbers, values, node, code, alive, token, to)
+        return Seen(nodes, numbers, asked, values)
 
     def _expand(self, seen: Sequence[Seen]) -> list[Nodes]:
         """Add what the next token decides to `classes`; the children that stay open.
@@ -239,23 +235,22 @@ class Walk:
         Waits for the device, once.
         """
         values, children = torch.cat([s.values for s in seen]).cpu().numpy(), []
-        width, ends = self.classes.shape[1], np.cumsum([len(s.values) for s in seen])[:-1]
-        for s, mine in zip(seen, np.split(values, ends), strict=True):
-            n, m = len(s.nodes), len(s.node)
+        ends = np.cumsum([len(s.values) for s in seen])[:-1]
+        for (nodes, numbers, asked, _), mine in zip(seen, np.split(values, ends), strict=True):
+            n, m = len(nodes), len(asked.node)
             total, decided, alive = np.split(mine, [n, n + m])
-            share = s.nodes.mass / total
             if not np.isfinite(total).all():
-                hint = "make verify, or a wider --dtype"
-                where = self.engine.source
+                hint, where = "make verify, or a wider --dtype", self.engine.source
                 raise CrystalError("the logits are not numbers", where=where, hint=hint)
+            share = nodes.mass / total
+            owner, width = nodes.owner[asked.node], self.classes.shape[1]
             # code -1 (OFF) is column K, code -2 - k is column k
-            column = np.where(s.code == -1, width - 1, -2 - s.code)
-            where, size = s.nodes.owner[s.node] * width + column, self.classes.size
-            decided = np.bincount(where, decided * share[s.node], size)
+            place = owner * width + np.where(asked.code == -1, width - 1, -2 - asked.code)
+            decided = np.bincount(place, decided * share[asked.node], self.classes.size)
             self.classes += decided.reshape(self.classes.shape)
-            above = s.nodes[s.alive]
-            mass, number = alive * share[s.alive], s.numbers[s.alive]
-            children.append(Nodes(above.owner, number, above.depth + 1, s.token, s.to, mass))
+            above, mass = nodes[asked.alive], alive * share[asked.alive]
+            number, token = numbers[asked.alive], self.table.vocabulary.order[asked.rank]
+            children.append(Nodes(above.owner, number, above.depth + 1, token, asked.to, mass))
         return children
 
     def _allow(self) -> None:
@@ -321,11 +316,9 @@ class Walk:
         return Readout(classes[:-1], float(classes[-1]), float(residual), tokens)
 
 
-def _per_node(
-    rows: list[Row], which: np.ndarray, names: tuple[str, ...]
-) -> tuple[np.ndarray, list[np.ndarray]]:
+def _per_node(rows: list[Row], which: np.ndarray, names: tuple[str, ...]) -> list[np.ndarray]:
     """The states' rows node by node: node of each entry (m,), and the entries of named columns."""
     count = np.array([len(getattr(row, names[0])) for row in rows])
     entry = spans((np.cumsum(count) - count)[which], count[which])
     columns = [np.concatenate([getattr(row, name) for row in rows])[entry] for name in names]
-    return np.repeat(np.arange(len(which)), count[which]), columns
+    return [np.repeat(np.arange(len(which)), count[which]), *columns]

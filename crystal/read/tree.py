@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -59,24 +59,24 @@ class Spread:
         return _select(table.flatten(0, 1), self.place)
 
 
-@dataclass
-class Packed(Spread):
-    """The beginnings of the prompts as one flat row."""
-
-    # layer -> keys and values (prompts, heads, longest, width), where the layer is
-    kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-
-
 def ragged_prompts(
-    module, query, key, value, attention_mask, scaling, tree: Packed, softcap=None, s_aux=None, **_
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling,
+    tree: RaggedTree,
+    softcap=None,
+    s_aux=None,
+    **_,
 ):
     """Causal attention of each prompt to itself: (1, heads, tokens, width) -> (1, tokens, heads,
     width), None. Only here are prompts padded: behind, where earlier positions never see it.
     """
-    query, key, value = (
-        tree.table(x[0].transpose(0, 1)).transpose(1, 2) for x in (query, key, value)
-    )
-    tree.kept[module.layer_idx] = key.contiguous(), value.contiguous()
+    table = tree.packed.table
+    query, key, value = (table(x[0].transpose(0, 1)).transpose(1, 2) for x in (query, key, value))
+    tree.far[module.layer_idx] = key.contiguous(), value.contiguous()
     if (group := query.shape[1] // key.shape[1]) > 1:
         key, value = (x.repeat_interleave(group, 1) for x in (key, value))
     if softcap is None and s_aux is None:
@@ -87,7 +87,7 @@ def ragged_prompts(
         ahead = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).triu(1)
         sink = None if s_aux is None else s_aux.view(1, -1, 1, 1).expand(*score.shape[:-1], 1)
         out = _softmax(score.masked_fill(ahead, -torch.inf), sink).to(value.dtype) @ value
-    return tree.flat(out.transpose(1, 2))[None], None
+    return tree.packed.flat(out.transpose(1, 2))[None], None
 
 
 @dataclass
@@ -127,8 +127,7 @@ def ragged_tree(
     heads, layer = key.shape[1], module.layer_idx
     query = query.unflatten(1, (heads, -1))  # (n, heads, group, width)
     near_keys, near_values = map(tree.along, tree.whole.write(layer, tree.nodes, key, value))
-    kept = tree.whole.packed.kept[layer]
-    far_keys, far_values = (x[tree.prompts].flatten(0, 1) for x in kept)
+    far_keys, far_values = (x[tree.prompts].flatten(0, 1) for x in tree.whole.far[layer])
     far_mask = tree.whole.mask[tree.prompts].to(query.device)
     near_mask = tree.mask.to(query.device)
     far = _scores(tree.by_head(query) @ far_keys.mT, scaling, softcap)
@@ -180,10 +179,14 @@ def _attention(model, name: str):
 
 
 class RaggedTree:
-    """See the module. roots (prompts, vocabulary): logits behind each prompt. nodes: how many."""
+    """See the module. roots (prompts, vocabulary): logits behind each prompt. nodes: how many.
+
+    packed: the beginnings of the prompts as one flat row; by layer, where that is, far holds their
+    keys and values (prompts, heads, longest, width), near those of the nodes (nodes, heads, width).
+    """
 
     def __init__(self, engine, prompts: Prompts) -> None:
-        self.engine, self.nodes, self.kept = engine, 0, {}
+        self.engine, self.nodes, self.far, self.near = engine, 0, {}, {}
         self.length = np.array([len(p) for p in prompts])
         self.path, self.depth = np.zeros((0, 0), np.int64), np.zeros(0, np.int64)
         self.roots = self._prefill(prompts)
@@ -191,23 +194,20 @@ class RaggedTree:
         self.mask = engine.there(behind.astype(np.float32))
 
     def _prefill(self, prompts: Prompts) -> torch.Tensor:
-        """Logits behind the prompts; the keys and values of their tokens go to `packed`."""
         there = self.engine.there
         token, position, place, of = _beginnings(prompts)
-        self.packed = Packed(*of.shape, there(place), there(of.flatten()))
-        how = {"use_cache": False, "logits_to_keep": of[:, -1].tolist(), "tree": self.packed}
+        self.packed = Spread(*of.shape, there(place), there(of.flatten()))
+        how = {"position_ids": there(position)[None], "logits_to_keep": of[:, -1].tolist()}
         with _attention(self.engine.model, "ragged_prompts"):
-            return self.engine.forward(
-                there(token)[None], position_ids=there(position)[None], **how
-            )[0]
+            return self.engine.forward(there(token)[None], use_cache=False, tree=self, **how)[0]
 
     def write(self, layer: int, rows: slice, key: torch.Tensor, value: torch.Tensor):
         """Keep keys and values (n, heads, width) of the nodes `rows`; returns both of all nodes."""
-        kept = self.kept.get(layer, (key[:0], value[:0]))
+        kept = self.near.get(layer, (key[:0], value[:0]))
         if len(kept[0]) < self.nodes:
             more = max(self.nodes, 2 * len(kept[0])) - len(kept[0])
             kept = tuple(torch.cat([x, x.new_empty(more, *x.shape[1:])]) for x in kept)
-            self.kept[layer] = kept
+            self.near[layer] = kept
         for whole, part in zip(kept, (key, value), strict=True):
             whole[rows] = part
         return kept
