@@ -25,7 +25,7 @@ _WORD, _OTHER = "Жعא中あㄱ", "→∴◊※∎"  # of each kind, the first 
 
 
 def option_code(k: int) -> int:
-    """Of "decided: option number k". Codes below zero are decided, others are states."""
+    """Of "decided: option k". Codes below zero are decided, others are states."""
     return -2 - k
 
 
@@ -35,17 +35,17 @@ class Characters(NamedTuple):
     low: np.ndarray  # (n,) ranges low .. high of ranks, ascending, whose character is of one kind
     high: np.ndarray
     word: np.ndarray  # (n,) bool: a letter or digit
+    # Other ranges low .. high, and the bytes of a character that they begin with. They end there
+    # (-1), or go on with a byte that is no part of it: the node of that byte.
     broken: list[tuple[int, int, bytes, int]]
-    # ^ ranges low .. high that end within the character, after these bytes; or whose next byte is
-    # of no character: that byte's node, else -1
 
 
 class Vocabulary:
     """The tokens in the order of their bytes, as a trie.
 
-    `order` (tokens,) rank -> id; texts first, then END, then VOID; `rank` is its inverse. Node i
-    holds the ranks low[i] .. high[i]; of these, low[i] .. own[i] end at it; its children are
-    child[i] .. child[i + 1], in the order of their `byte`. `pieces`: per id its bytes, END or VOID.
+    order (tokens,): rank -> id; texts first, then END, then VOID. rank: its inverse. Node i holds
+    the ranks low[i] .. high[i]; of these, low[i] .. own[i] end at it; its children are child[i] ..
+    child[i + 1], in the order of their byte. pieces: per id its bytes, END or VOID.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -62,7 +62,7 @@ class Vocabulary:
         self.characters = functools.cache(self.characters)
 
     def characters(self, node: int) -> Characters:
-        """The tokens below a node whose byte begins a character beyond ASCII, by that character."""
+        """Below a node whose byte begins a character beyond ASCII."""
         left, whole, broken = [(node, bytes([self.byte[node]]))], [], []
         while left:
             at, text = left.pop()
@@ -105,7 +105,7 @@ def merged(ranges: np.ndarray) -> np.ndarray:
 
 
 def _trie(texts: list[bytes]) -> tuple[np.ndarray, ...]:
-    """The trie of sorted texts, breadth first; a node's children in the order of their byte."""
+    """(low, high, byte, child, own) of sorted texts, breadth first."""
     length = np.array([len(t) for t in texts], np.int64)
     offset = np.concatenate([[0], np.cumsum(length)])
     flat = np.frombuffer(b"".join(texts), np.uint8)
@@ -132,8 +132,8 @@ class Automaton:
     """`crystal.ask.tasks.read`, one byte at a time.
 
     A state is (what was read after LEAD, case-folded; the bytes of an unfinished character). It
-    lives as long as some continuation changes the answer: while it is a prefix of a spelling, or a
-    spelling and a joiner ("1." may become "1.5"). States are numbered as they are met.
+    lives while a continuation may change the answer: as a prefix of a spelling, or a spelling and a
+    joiner ("1." may become "1.5"). States are numbered as they are met.
     """
 
     def __init__(self, task: Task) -> None:
@@ -154,13 +154,12 @@ class Automaton:
         self.states: list[tuple[str, bytes]] = [("", b"")]
         self._index = {("", b""): START}
         self._next = np.full((64, 256), _UNKNOWN, np.int32)
-        # each is asked for the same few things by every state, and by every walk
         self._decoded = functools.cache(self._decoded)
         self._read_char = functools.cache(self._read_char)
         self._possible = functools.cache(self._possible)
 
     def step(self, states: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
-        """Codes after one more byte each: shape (n,) states, (n,) bytes -> (n,) int32."""
+        """Codes one byte later: (n,) states, (n,) bytes -> (n,) int32."""
         found = self._next[states, bytes_]
         new = np.unique((states * 256 + bytes_)[found == _UNKNOWN])
         for state, byte in map(divmod, new.tolist(), itertools.repeat(256)):
@@ -169,18 +168,18 @@ class Automaton:
         return self._next[states, bytes_]
 
     def end(self, state: int) -> int:
-        """The code when the answer ends here; an unfinished character has become U+FFFD."""
+        """The code if the answer ends here: an unfinished character is U+FFFD."""
         text, pending = self.states[state]
         text = self._read(text, pending.decode("utf-8", "replace"))
         return text if isinstance(text, int) else self._verdict(text)
 
     def within(self, state: int, pending: bytes) -> int:
-        """The code after the first bytes of a character, from a state that is within none."""
+        """The code after the first bytes of a character, from a state within none."""
         return self._settle(self.states[state][0], pending)
 
     def by_kind(self, state: int, lead: int) -> tuple[int, int] | None:
-        """What a letter or digit, and any other character, decides, where `lead` is the first byte
-        of a character beyond ASCII and nothing but its kind matters; else None.
+        """What a letter or digit, and any other character, decides, if nothing else matters of a
+        character beyond ASCII with this first byte; else None.
         """
         text, pending = self.states[state]
         if pending or any(c.encode()[0] == lead for c in self._wide):
@@ -197,7 +196,7 @@ class Automaton:
     def _decoded(self, pending: bytes, byte: int) -> tuple[list[str], bytes]:
         """The characters that a byte completes, and what is unfinished then.
 
-        A character that no spelling, joiner or LEAD holds stands for all of its kind.
+        One character that no spelling, joiner or LEAD holds stands for all of its kind.
         """
         self._decoder.setstate((pending, 0))
         chars = self._decoder.decode(bytes([byte]))
@@ -206,12 +205,12 @@ class Automaton:
         return chars, self._decoder.getstate()[0]
 
     def _possible(self, pending: bytes) -> list[str]:
-        """Characters, one of each kind that matters, that may begin with these bytes."""
+        """One character of each kind that matters and may begin with these bytes."""
         wide = [c for c in self._wide if c.encode().startswith(pending)]
         return [*self._generic, "\ufffd", *wide]
 
     def _settle(self, text: str, pending: bytes) -> int:
-        """Number the state, unless whatever the unfinished character becomes decides the same."""
+        """The state's number, or what is decided whatever the unfinished character becomes."""
         if pending:
             outcomes = {self._read_char(text, char) for char in self._possible(pending)}
             if len(outcomes) == 1 and isinstance(only := outcomes.pop(), int):
@@ -249,7 +248,7 @@ class Automaton:
 
 @dataclass(frozen=True)
 class Row:
-    """One state's tokens as ranks in `Vocabulary.order`; both halves hold every token once."""
+    """One state's tokens as ranks in `Vocabulary.order`; the halves hold every token once."""
 
     live: np.ndarray  # (a,) ranks that leave the answer open
     to: np.ndarray  # (a,) the states they lead to
@@ -259,7 +258,7 @@ class Row:
 
     @cached_property
     def steps(self) -> tuple[np.ndarray, np.ndarray]:
-        """First ranks, ascending, and codes (a + r,): each code holds up to the next first rank."""
+        """First ranks (a + r,), ascending, and the codes that hold up to the next one."""
         begin = np.concatenate([self.live, self.low])
         order = np.argsort(begin)
         return begin[order], np.concatenate([self.to, self.code])[order]
@@ -267,7 +266,7 @@ class Row:
 
 @dataclass
 class Table:
-    """What every token does in every state of a task; a row is made when it is first asked for."""
+    """What every token does in every state of a task."""
 
     vocabulary: Vocabulary
     automaton: Automaton
@@ -276,7 +275,7 @@ class Table:
         self.row = functools.cache(self.row)
 
     def row(self, state: int) -> Row:
-        """Walks the vocabulary's trie; a subtree whose beginning decides is a range."""
+        """Of one state; a subtree of the trie whose beginning decides is a range."""
         texts, ends, size = self.vocabulary.texts, self.vocabulary.ends, len(self.vocabulary.order)
         marks = [[texts, ends], [ends, size], [self.automaton.end(state), OFF]]
         seen = np.concatenate([marks, *map(np.stack, self._visit(state))], axis=1)
@@ -289,7 +288,7 @@ class Table:
         return Row(live, to, low, high, code)
 
     def follow(self, states: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-        """Codes that tokens of these ranks lead to from these states: (n,), (n,) -> (n,)."""
+        """Codes one token later: (n,) states, (n,) ranks -> (n,)."""
         found, which = np.unique(states, return_inverse=True)
         rows, size = [self.row(state) for state in found.tolist()], len(self.vocabulary.order)
         begin = np.concatenate([row.steps[0] + i * size for i, row in enumerate(rows)])
@@ -313,7 +312,7 @@ class Table:
     def _whole_characters(
         self, nodes: np.ndarray, states: np.ndarray
     ) -> tuple[list[tuple[np.ndarray, ...]], np.ndarray, np.ndarray]:
-        """Nodes (n,) that begin a character of which only the kind matters: decided at once.
+        """Decide nodes (n,) that begin a character of which only the kind matters.
 
         Returns ranges as `_visit` gives them, and the nodes and states that are left.
         """

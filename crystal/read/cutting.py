@@ -1,8 +1,8 @@
 """How a text is cut: of a large tokenizer, only what its words need is built.
 
-The merges of 262,144 tokens take seconds. But a merge can only make what is part of a word: a BPE
-of the tokens that are parts of the words, and of the merges that make them, in their order, cuts
-these words as the whole one does. What it takes is kept in the cache, in arrays.
+The merges of 262,144 tokens take seconds. But a merge can only make a part of a word: a BPE of the
+tokens that are parts of the words, and of the merges that make them, in their order, cuts these
+words as the whole one does. What it takes is kept in the cache, in arrays.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ class Cutter:
         """To be called before the tokenizer cuts a text."""
 
     def whole(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, for any text."""
         return self.tokenizer
 
-    decoding = whole  # where only decoding is asked for
+    decoding = whole  # all that decoding takes
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -62,9 +63,7 @@ def cutter_at(place: str, revision: str) -> Cutter:
 
 
 class Lean(Cutter):
-    """A byte-pair tokenizer of a folder. Its special tokens and templates are there from the start;
-    its tokens are those of the texts that it was prepared for.
-    """
+    """A byte-pair tokenizer of a folder, with the tokens of the texts that it was prepared for."""
 
     def __init__(self, tokenizer, revision: str, key: tuple[str, ...], parts: dict) -> None:
         super().__init__(tokenizer, revision)
@@ -83,7 +82,7 @@ class Lean(Cutter):
 
     @classmethod
     def of(cls, file: Path) -> Lean | None:
-        """None for another kind of tokenizer, or where its class changes what the file says."""
+        """None for another kind of tokenizer, or one whose class changes what the file says."""
         sha256, code = file_sha256(file), file_sha256(PACKAGE / "read" / "cutting.py")
         key = sha256, code, *map(version, ("tokenizers", "transformers"))
         try:
@@ -139,8 +138,8 @@ def _first(name: str, how: dict[str, Any]) -> bool:
 
 
 def _alike(*said: str) -> bool:
-    """Whether two descriptions cut and decode alike: the same, but for what bears on offsets, and
-    for which added tokens are special, which the configuration may say.
+    """Whether two descriptions cut and decode alike: the same but for what bears on offsets, and
+    for which added tokens are special, as the configuration may say.
     """
     one, other = (json.loads(text, object_hook=_bearing) for text in said)
     for told in (one, other):
@@ -154,7 +153,7 @@ def _bearing(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _words(backend: Tokenizer, text: str) -> set[str]:
-    """What is between two cuts of the pre-tokenizer, by a backend that knows only letters."""
+    """What the pre-tokenizer leaves whole, by a backend that knows only letters."""
     found = backend.encode(text, add_special_tokens=False)
     words: dict[tuple, str] = {}
     for letter, word in zip(found.tokens, found.word_ids, strict=True):
@@ -164,7 +163,7 @@ def _words(backend: Tokenizer, text: str) -> set[str]:
 
 def _parts(file: Path) -> dict[str, np.ndarray]:
     """Names and ids of all tokens, merges as numbers of names (left, right, made), and the file
-    with no other tokens than the added ones. Raises: ValueError or LookupError where it is no BPE.
+    with the added tokens alone. Raises: ValueError or LookupError where it is no plain BPE.
     """
     told = json.loads(file.read_bytes())
     model = told["model"]
@@ -193,7 +192,7 @@ def _parts(file: Path) -> dict[str, np.ndarray]:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Of millions of new objects, the garbage collector looks for circles in vain, for seconds."""
+    """The garbage collector would look through millions of new objects for seconds."""
     before = gc.isenabled()
     gc.disable()
     try:

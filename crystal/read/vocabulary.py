@@ -1,12 +1,9 @@
 """What a tokenizer means: the bytes of its tokens, checked, and prompts as token ids.
 
-A token is the bytes it stands for: half a character has no text of its own. They are guessed from
-the vocabulary's strings and compared, for every id, with what the tokenizer decodes in context.
-Where they differ, decoding is right; where it depends on the tokens beside a token, the tokenizer
-is refused.
-
-A chat template is tried on words of ours: it must render a user's text whole, white space at its
-ends apart, and leave the assistant's turn open; otherwise it is refused.
+A token's bytes are guessed from its string in the vocabulary and compared, for every id, with what
+the tokenizer decodes in context. Where they differ, decoding is right; where it depends on the
+tokens beside it, the tokenizer is refused. So is a chat template that does not render words of ours
+whole, white space at their ends apart, or leaves the assistant's turn closed.
 """
 
 from __future__ import annotations
@@ -35,8 +32,8 @@ _HINT = "choose a model with a byte-level BPE or SentencePiece tokenizer"
 DAY = datetime.datetime(2024, 7, 26)  # for templates that name the date: else prompts would change
 _USER, _ASSISTANT = "\ue000what the user says\ue001", "\ue002what the assistant says\ue003"
 _CODES = [f"%{c}" for c in "aAbBcdDeFfGHhIjlmMpRSTuUVwWxXyYzZ"] + [f"%-{c}" for c in "dHIjmMSy"]
-# Stands before a template that asks for the day, however it asks: a macro hides what it is called.
-# Of its own line the end is taken, so the template begins a line, as it did.
+# Stands before a template that asks for the day: a macro hides the function of its name. The end
+# of its line is taken away, so the template begins a line, as it did.
 _NOW = "{% macro strftime_now(format) %}{{ format|replace('%%', '\x00')" + "".join(
     f"|replace({code!r}, {DAY.strftime(code)!r})" for code in _CODES
 )
@@ -48,7 +45,7 @@ _RAW = "ask in completion form: --form completion"
 
 
 def _alphabet() -> dict[str, int]:
-    """Byte-level: printable bytes stand for themselves, the others are moved to U+0100 and on."""
+    """Of byte-level BPE: printable bytes are themselves, the others are moved to U+0100 and on."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     moved = [b for b in range(256) if b not in printable]
     return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(moved)}
@@ -71,7 +68,7 @@ def token_pieces(tokenizer, ends: set[int], width: int) -> list[object]:
 
 
 def _rule(tokenizer) -> Callable[[str], bytes]:
-    """How the decoder spells a token, whether it was added or not."""
+    """How the decoder spells a token."""
     decoder = pickle.dumps(tokenizer.backend_tokenizer.decoder)  # holds its description as JSON
     kinds = set(re.findall(r'"type": ?"(\w+)"', decoder.decode("utf-8", "replace")))
     if "ByteLevel" in kinds:
@@ -84,7 +81,7 @@ def _rule(tokenizer) -> Callable[[str], bytes]:
 
 
 def _byte_level(text: str) -> bytes:
-    """Letters of the alphabet are bytes; a token with any other character is plain text."""
+    """A token with a character that is not of the alphabet is plain text."""
     found = [ALPHABET.get(c) for c in text]
     return text.encode() if None in found else bytes(found)
 
@@ -98,7 +95,7 @@ def _spaced(text: str) -> bytes:
 
 
 class _InContext:
-    """Pieces against their tokenizer's decoding."""
+    """Pieces against what their tokenizer decodes."""
 
     def __init__(self, tokenizer, pieces: list[object]) -> None:
         self.tokenizer, self.pieces = tokenizer, pieces
@@ -106,7 +103,7 @@ class _InContext:
         self.byte = {pieces[i]: i for i in reversed(self.texts) if len(pieces[i]) == 1}
 
     def corrected(self) -> list[object]:
-        """The pieces, those that decode to something else replaced by that."""
+        """The pieces, or what they decode to where that is something else."""
         if self.texts:
             a, _ = self.anchors = self._anchors()
             suspects = self._wrong(self._chains()) + self._wrong(self._completed())
@@ -130,7 +127,7 @@ class _InContext:
         ]
 
     def _anchors(self) -> tuple[int, int]:
-        """Tokens of plain letters, to stand beside others: two where there are two."""
+        """Tokens of plain letters, to stand beside others; one twice where there is one."""
         name, pieces = self.tokenizer.convert_ids_to_tokens, self.pieces
         plain = [i for i in self.texts if re.fullmatch(rb"[!-~]{1,8}", pieces[i])]
         plain.sort(key=lambda i: (not pieces[i].isalpha(), len(pieces[i]), i))
@@ -142,13 +139,13 @@ class _InContext:
         return first, next(sound, first)
 
     def _chains(self) -> list[list[int]]:
-        """Every token of whole characters, in rows of many, in an order drawn once."""
+        """Every token of whole characters, in rows, in an order drawn once."""
         whole = np.array([i for i in self.texts if _whole(self.pieces[i])])
         drawn = np.random.Generator(np.random.Philox(0)).permutation(whole).tolist()
         return [[self.anchors[0], *drawn[at : at + CHAIN]] for at in range(0, len(drawn), CHAIN)]
 
     def _completed(self) -> list[list[int]]:
-        """Every other token, among single bytes that make whole characters of it, if any do."""
+        """Every other token, among single bytes that make it whole characters, if any do."""
         rows, a = [], self.anchors[0]
         for i in (i for i in self.texts if not _whole(self.pieces[i])):
             halves = _completion(self.pieces[i])
@@ -158,7 +155,7 @@ class _InContext:
         return rows
 
     def _decoded(self, i: int) -> bytes:
-        """What a token decodes to, where that is whole and the same beside each anchor."""
+        """What a token decodes to; refused unless that is whole and the same beside each anchor."""
         pairs = itertools.product(self.anchors, repeat=2)
         found = {self._between([a, i, b]) for a, b in pairs}
         text = found.pop() if len(found) == 1 else None
@@ -168,7 +165,7 @@ class _InContext:
         return text.encode()
 
     def _between(self, ids: list[int]) -> str | None:
-        """What is decoded between the first and last token; None where these changed."""
+        """What is decoded between the first and last token; None if these change."""
         text, first, last = self._decode([ids])[0], self._text(ids[:1]), self._text(ids[-1:])
         ends = text.startswith(first) and text.endswith(last)
         whole = ends and len(text) >= len(first) + len(last)
@@ -185,7 +182,7 @@ def _whole(piece: bytes) -> bool:
 
 
 def _completion(piece: bytes) -> tuple[bytes, bytes]:
-    """Bytes before and after which make whole characters of a piece; none where none do."""
+    """Bytes to put before and after a piece for whole characters; none where none do."""
     lost = len(piece) - len(piece.lstrip(bytes(range(0x80, 0xC0))))
     before = {1: b"\xc3", 2: b"\xe1", 3: b"\xf1"}.get(lost, b"")
     ways = ((before, after) for after in (b"", *_TAILS) if _whole(before + piece + after))
@@ -220,12 +217,11 @@ class Encoder:
     def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
         """Token ids of a prompt in a form, and of `reply`, which begins the answer.
 
-        Completion form: text and reply, `joined`, as the tokenizer begins a text; what it adds
-        behind one is left out. Chat form: the user's message in the template, then the reply where
-        the template puts an assistant's message. If template and tokenizer both write a beginning
-        of sequence, one is left out.
-        Raises: CrystalError for an unknown form, a tokenizer without a template, a template that is
-        refused, a prompt that ends in an end token.
+        Completion form: text and reply, `joined`, without what the tokenizer adds at the end of a
+        text. Chat form: the user's message in the template, then the reply where the template puts
+        an assistant's message. Of several beginnings of sequence one is left.
+        Raises: CrystalError for an unknown form, no template, a template that is refused, a prompt
+        that ends in an end token.
         """
         known(form, FORMS, "form")
         if not files.text(text + reply):
@@ -239,7 +235,7 @@ class Encoder:
         return tuple(ids)
 
     def _completion(self, text: str) -> list[int]:
-        """The tokenizer's ids up to the text's last one: some add an end of sequence behind it."""
+        """Some tokenizers add an end of sequence behind the text's ids."""
         bare = self._ids(text)
         ids = self.tokenizer(text)["input_ids"]
         if not bare:
@@ -259,7 +255,7 @@ class Encoder:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _check_open(self, ids: list[int], marks: Set[int]) -> None:
-        """Refuse a prompt that ends the answer; marks: ids of a generation prompt."""
+        """marks: ids that may end a prompt, though they end an answer."""
         if ids and ids[-1] in self.ends - {*marks}:
             token = self.tokenizer.convert_ids_to_tokens(ids[-1])
             what = f"the prompt ends in {token!r}, which ends an answer"
@@ -268,7 +264,7 @@ class Encoder:
     # -- the template, tried on a message of a user and one of an assistant
 
     def _as_rendered(self, text: str) -> str:
-        """A user's text as the template renders it: whole, but for white space at its ends."""
+        """A user's text as the template renders it; white space at its ends may go."""
         rendered = self._rendered(("user", text))
         for kept in (text, text.strip(), text.rstrip(), text.lstrip()):
             if rendered == self._asked.replace(_USER, kept):
@@ -296,7 +292,7 @@ class Encoder:
 
     @cached_property
     def _turn(self) -> str:
-        """Up to our assistant's message; empty where the template renders none."""
+        """Up to our assistant's message; "" where the template renders none."""
         try:
             whole = self._rendered(("user", _USER), ("assistant", _ASSISTANT), opening=False)
         except CrystalError:
@@ -306,14 +302,14 @@ class Encoder:
 
     @cached_property
     def _marks(self) -> frozenset[int]:
-        """Ids of the generation prompt: some models list these as ends, of a user's turn."""
+        """Ids of the generation prompt: some models list them as ends, of a user's turn."""
         begins = self._asked.startswith(self._closed)
         added = self._asked[len(self._closed) :] if begins else ""
         return frozenset(self._ids(added)) - {self.tokenizer.eos_token_id}
 
     @cached_property
     def _parts(self) -> bool:
-        """Whether a message's content must be a list of parts, as templates for images want it."""
+        """Whether a message is a list of parts, as templates for images want it."""
         if not self.tokenizer.chat_template:
             raise self._refused("the tokenizer has no chat template")
         failed = None
@@ -327,7 +323,6 @@ class Encoder:
 
     @cached_property
     def _template(self) -> str:
-        """The template itself; where it asks for the day, it gets DAY."""
         template = self.tokenizer.get_chat_template()
         return _NOW + template if "strftime_now" in template else template
 
