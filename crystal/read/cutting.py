@@ -38,6 +38,7 @@ class Cutter:
 
     tokenizer: PreTrainedTokenizerBase
     revision: str  # sha256 of tokenizer.json and chat template
+    key: tuple[str, ...] = ()  # what its tokens rest on; empty where nothing is worth keeping
 
     def prepare(self, text: str) -> None:
         """To be called before the tokenizer cuts a text."""
@@ -45,13 +46,6 @@ class Cutter:
     def whole(self) -> PreTrainedTokenizerBase:
         """The tokenizer, for any text."""
         return self.tokenizer
-
-    decoding = whole  # all that decoding takes
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What its tokens rest on; empty where nothing is worth keeping."""
-        return ()
 
 
 def cutter_at(place: str, revision: str) -> Cutter:
@@ -66,8 +60,8 @@ class Lean(Cutter):
     """A byte-pair tokenizer of a folder, with the tokens of the texts that it was prepared for."""
 
     def __init__(self, tokenizer, revision: str, key: tuple[str, ...], parts: dict) -> None:
-        super().__init__(tokenizer, revision)
-        self._key, self.backend = key, tokenizer.backend_tokenizer
+        super().__init__(tokenizer, revision, key)
+        self.backend = tokenizer.backend_tokenizer
         self.names: list[str] = _read(parts["names"])
         self.how: dict[str, Any] = _read(parts["how"])
         self.ids, self.merges = parts["ids"], parts["merges"]
@@ -96,10 +90,6 @@ class Lean(Cutter):
             pass
         return None
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        return self._key
-
     def prepare(self, text: str) -> None:
         if self.complete:
             return
@@ -118,12 +108,6 @@ class Lean(Cutter):
         if not self.complete:
             self.backend.model = self._model(range(len(self.names)), self.merges.tolist())
             self.complete = True
-        return self.tokenizer
-
-    def decoding(self) -> PreTrainedTokenizerBase:
-        """All of its tokens, and no merge."""
-        if not self.complete:
-            self.backend.model = self._model(range(len(self.names)))
         return self.tokenizer
 
     def _model(self, some: Iterable[int], merges: Iterable = ()) -> BPE:

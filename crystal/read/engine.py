@@ -305,7 +305,7 @@ def build(model, tokenizer, source: str = "in memory") -> Engine:
 
 def _vocabulary(cutter: Cutter, ends: set[int], width: int) -> Vocabulary:
     def made() -> dict[str, np.ndarray]:
-        return arrays_of(token_pieces(cutter.decoding(), ends, width))
+        return arrays_of(token_pieces(cutter.whole(), ends, width))
 
     code = [file_sha256(PACKAGE / "read" / name) for name in ("vocabulary.py", "automaton.py")]
     rests_on = *cutter.key, sorted(ends), width, *code

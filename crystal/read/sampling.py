@@ -81,8 +81,8 @@ def _draw(
     texts: list[Draws] = [{} for _ in prompts]
     first, logits = 0, iter([(slice(0, size), tree.roots)])  # first: number of the first node
     for step in range(1, most.max() + 1):
-        parts = [_split(level, rows, block) for rows, block in _blocks(logits)]
-        parent, token, count = map(np.concatenate, zip(*parts, strict=True))
+        parts = zip(*_split(level, logits), strict=True)
+        parent, token, count = map(np.concatenate, parts)
         owner, state = level.owner[parent], follow(level.state[parent], token)
         text = _longer(level.text, engine.pieces, parent, token)
         done = (state < 0) | (step == most[owner])
@@ -111,20 +111,18 @@ def _rule(engine: Engine, task: Task | None) -> Rule:
     return lambda state, token: table.follow(state, vocabulary.rank[token])
 
 
-def _blocks(logits: Iterator[tuple[slice, torch.Tensor]]) -> Iterator[tuple[slice, torch.Tensor]]:
-    """The chunks of a level, cut into runs of at most BLOCK nodes."""
-    for rows, chunk in logits:
-        low = rows.start
-        for block in chunk.split(BLOCK):
-            yield slice(low, low := low + len(block)), block
-
-
-def _split(level: _Level, rows: slice, logits: torch.Tensor) -> tuple[np.ndarray, ...]:
+def _split(
+    level: _Level, logits: Iterator[tuple[slice, torch.Tensor]]
+) -> Iterator[tuple[np.ndarray, ...]]:
     """One token later: node, token and count of every distinct outcome (m,), ascending."""
-    chance = torch.softmax(logits.double(), -1).cpu().numpy()
-    found, count = _multinomials(level.key[rows], level.count[rows], chance)
-    node, token = np.divmod(found, logits.shape[-1])
-    return node + rows.start, token, count
+    for rows, chunk in logits:
+        for low in range(rows.start, rows.stop, BLOCK):
+            high = min(low + BLOCK, rows.stop)
+            block = chunk[low - rows.start : high - rows.start].double()
+            chance = torch.softmax(block, -1).cpu().numpy()
+            found, count = _multinomials(level.key[low:high], level.count[low:high], chance)
+            node, token = np.divmod(found, chunk.shape[-1])
+            yield node + low, token, count
 
 
 def _multinomials(
