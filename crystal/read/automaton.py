@@ -35,9 +35,8 @@ class Characters(NamedTuple):
     low: np.ndarray  # (n,) ranges low .. high of ranks, ascending, whose character is of one kind
     high: np.ndarray
     word: np.ndarray  # (n,) bool: a letter or digit
-    # Other ranges low .. high, and the bytes of a character that they begin with. They end there
-    # (-1), or go on with a byte that is no part of it: the node of that byte.
-    broken: list[tuple[int, int, bytes, int]]
+    unfinished: list[tuple[int, int, bytes]]  # texts low .. own that end within it, by these bytes
+    invalid: list[tuple[int, bytes]]  # nodes of no character, and the begun one before them
 
 
 class Vocabulary:
@@ -63,21 +62,21 @@ class Vocabulary:
 
     def characters(self, node: int) -> Characters:
         """Below a node whose byte begins a character beyond ASCII."""
-        left, whole, broken = [(node, bytes([self.byte[node]]))], [], []
+        left, whole, unfinished, invalid = [(node, bytes([self.byte[node]]))], [], [], []
         while left:
             at, text = left.pop()
             try:
                 whole.append((self.low[at], self.high[at], text.decode().isalnum()))
             except UnicodeDecodeError as error:
                 if error.reason != "unexpected end of data":
-                    broken.append((self.low[at], self.high[at], text[:-1], at))
+                    invalid.append((at, text[:-1]))
                     continue
                 if self.low[at] < self.own[at]:
-                    broken.append((self.low[at], self.own[at], text, -1))
+                    unfinished.append((self.low[at], self.own[at], text))
                 below = range(self.child[at], self.child[at + 1])
                 left += [(one, text + bytes([self.byte[one]])) for one in below]
         low, high, word = merged(np.array(whole, np.int64).reshape(-1, 3).T)
-        return Characters(low, high, word == 1, broken)
+        return Characters(low, high, word == 1, unfinished, invalid)
 
 
 def arrays_of(pieces: Sequence[object]) -> dict[str, np.ndarray]:
@@ -178,14 +177,15 @@ class Automaton:
         return self._settle(self.states[state][0], pending)
 
     def by_kind(self, state: int, lead: int) -> tuple[int, int] | None:
-        """What a letter or digit, and any other character, decides, if nothing else matters of a
-        character beyond ASCII with this first byte; else None.
+        """What a letter or digit, and what any other character decides, where these differ and
+        nothing else matters of a character beyond ASCII with this first byte; else None.
         """
         text, pending = self.states[state]
         if pending or any(c.encode()[0] == lead for c in self._wide):
             return None
-        outcomes = tuple(self._read_char(text, char) for char in self._generic)
-        return outcomes if all(isinstance(one, int) for one in outcomes) else None
+        word, other = (self._read_char(text, char) for char in self._generic)
+        decided = isinstance(word, int) and isinstance(other, int)
+        return (word, other) if decided and word != other else None
 
     def _read_byte(self, state: int, byte: int) -> int:
         text, pending = self.states[state]
@@ -325,14 +325,9 @@ class Table:
             done.append(i)
             found = vocab.characters(int(nodes[i]))
             ranges.append((found.low, found.high, np.where(found.word, *outcomes)))
-            single = []
-            for low, high, text, node in found.broken:
-                code = self.automaton.within(state, text)
-                if code >= 0 and node >= 0:
-                    more.append((node, code))
-                else:
-                    single.append((low, high, code))
+            single = [(a, b, self.automaton.within(state, text)) for a, b, text in found.unfinished]
             ranges.append(tuple(np.array(single, np.int64).reshape(-1, 3).T))
+            more += [(one, self.automaton.within(state, text)) for one, text in found.invalid]
         more = np.array(more, np.int64).reshape(-1, 2)
         nodes, states = np.delete(nodes, done), np.delete(states, done)
         return ranges, np.append(nodes, more[:, 0]), np.append(states, more[:, 1])
