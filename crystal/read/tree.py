@@ -3,8 +3,8 @@
 A tree grows in rounds; every node is one token, computed once, below a prompt or an earlier node.
 
     RaggedTree   the prompts, every beginning that they share once, and in each round the nodes of
-                 all prompts form one flat row without padding; only attention (`ragged_prompts`,
-                 `ragged_tree`) knows whose token is whose. For models that prove themselves
+                 all prompts form one flat row without padding; only attention knows whose token is
+                 whose. For models that prove themselves
     WholeTree    any other causal LM (recurrent layers, short windows, ...): every node is prompt +
                  path from the beginning; the same logits at the price of prompt length x nodes
 """
@@ -42,7 +42,7 @@ class Spread:
 
     @classmethod
     def of(cls, prompt: np.ndarray, there: Callable[[np.ndarray], torch.Tensor]) -> Spread:
-        """prompt (rows,): whose each row is, ascending from 0. there: puts arrays on the device."""
+        """prompt (rows,): whose each row is, ascending from 0. there: `Engine.there`."""
         count = np.bincount(prompt)
         slots = int(count.max())
         place = prompt * slots + np.arange(len(prompt)) - (np.cumsum(count) - count)[prompt]
@@ -72,7 +72,7 @@ def ragged_prompts(
     **_,
 ):
     """Causal attention of each prompt to itself: (1, heads, tokens, width) -> (1, tokens, heads,
-    width), None. Only here are prompts padded: behind, where earlier positions never see it.
+    width), None. Only here are prompts padded, behind, where nobody sees it.
     """
     table = tree.packed.table
     query, key, value = (table(x[0].transpose(0, 1)).transpose(1, 2) for x in (query, key, value))
@@ -120,15 +120,14 @@ def ragged_tree(
 ):
     """Attention of nodes to (their prompt) + (their path), one softmax over both; shapes as above.
 
-    A prompt's keys are never copied per node; only the short paths are gathered. Masks move to the
-    layer, which may lie on another device.
+    A prompt's keys are never copied per node; only the short paths are gathered.
     """
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
     heads, layer = key.shape[1], module.layer_idx
     query = query.unflatten(1, (heads, -1))  # (n, heads, group, width)
     near_keys, near_values = map(tree.along, tree.whole.write(layer, tree.nodes, key, value))
     far_keys, far_values = (x[tree.prompts].flatten(0, 1) for x in tree.whole.far[layer])
-    far_mask = tree.whole.mask[tree.prompts].to(query.device)
+    far_mask = tree.whole.mask[tree.prompts].to(query.device)  # layers may lie on other devices
     near_mask = tree.mask.to(query.device)
     far = _scores(tree.by_head(query) @ far_keys.mT, scaling, softcap)
     far = far.unflatten(0, (-1, heads)).add_(far_mask[:, None, None]).flatten(0, 1)
@@ -190,8 +189,7 @@ class RaggedTree:
         self.length = np.array([len(p) for p in prompts])
         self.path, self.depth = np.zeros((0, 0), np.int64), np.zeros(0, np.int64)
         self.roots = self._prefill(prompts)
-        behind = np.where(np.arange(self.length.max()) < self.length[:, None], 0, -np.inf)
-        self.mask = engine.there(behind.astype(np.float32))
+        self.mask = engine.there(_behind(self.length))
 
     def _prefill(self, prompts: Prompts) -> torch.Tensor:
         there = self.engine.there
@@ -215,9 +213,10 @@ class RaggedTree:
     def grow(
         self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray
     ) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Compute more nodes, numbered as they are asked for: owner (n,) prompt indices, ascending;
-        parent (n,) nodes, or ROOT. Yields (rows of these n, logits (rows, vocabulary)) in order;
-        children may be asked for once all are consumed.
+        """Compute more nodes, numbered as they are asked for.
+
+        owner (n,): prompt indices, ascending. parent (n,): nodes, or ROOT. Yields (rows of these n,
+        logits (rows, vocabulary)) in order; ask for children once all are consumed.
         """
         first, there = self.nodes, self.engine.there
         self._note(parent)
@@ -230,7 +229,7 @@ class RaggedTree:
             yield rows, logits[0]
 
     def _runs(self, owner: np.ndarray) -> Iterator[slice]:
-        """Rows of a chunk each; the last is up to half as large again. Shorter where one prompt has
+        """Rows of a chunk each; the last is up to half as large again. Fewer where one prompt has
         so many nodes that most slots of the others would be empty.
         """
         low, most = 0, self.engine.chunk
@@ -246,29 +245,32 @@ class RaggedTree:
 
     def _note(self, parent: np.ndarray) -> None:
         """Number new nodes: `path` (nodes, deepest) goes from a prompt's first node to the node."""
-        depth = np.where(parent == ROOT, 0, self.depth[parent] if self.nodes else 0) + 1
+        depth = np.append(self.depth, 0)[parent] + 1  # ROOT is the last place
         more = max(0, int(depth.max(initial=0)) - self.path.shape[1])
-        above = np.pad(self.path, ((0, 0), (0, more)))
-        path = above[parent] if self.nodes else np.zeros((len(parent), above.shape[1]), np.int64)
+        above = np.pad(self.path, ((0, 1), (0, more)))
+        path = above[parent]
         path[np.arange(len(parent)), depth - 1] = self.nodes + np.arange(len(parent))
-        self.path, self.depth = np.concatenate([above, path]), np.concatenate([self.depth, depth])
+        self.path = np.concatenate([above[:-1], path])
+        self.depth = np.concatenate([self.depth, depth])
         self.nodes += len(parent)
 
     def _chunk(self, owner: np.ndarray, nodes: slice) -> Chunk:
         depth, there = self.depth[nodes], self.engine.there
-        path, beyond = self.path[nodes, : depth.max()], np.arange(depth.max()) >= depth[:, None]
-        return Chunk(
-            whole=self,
-            nodes=nodes,
-            prompts=slice(int(owner[0]), int(owner[-1]) + 1),
-            spread=Spread.of(owner - owner[0], there),
-            path=there(np.where(beyond, 0, path)),
-            mask=there(np.where(beyond, -np.inf, 0).astype(np.float32)),
+        prompts, spread = (
+            slice(int(owner[0]), int(owner[-1]) + 1),
+            Spread.of(owner - owner[0], there),
         )
+        path, mask = there(self.path[nodes, : depth.max()]), there(_behind(depth))
+        return Chunk(self, nodes, prompts, spread, path, mask)
+
+
+def _behind(length: np.ndarray) -> np.ndarray:
+    """A mask (n, longest) for rows of these lengths: 0, and -inf where a row is at its end."""
+    return np.where(np.arange(length.max()) < length[:, None], 0, -np.inf).astype(np.float32)
 
 
 def _beginnings(prompts: Prompts) -> tuple[np.ndarray, ...]:
-    """The distinct beginnings of the prompts, each behind the shorter ones that it goes on from.
+    """The distinct beginnings of the prompts, each behind those that it goes on from.
 
     Of each (n,): last token; its position; prompt x longest + position of the first prompt that
     begins so. And (prompts, longest): the beginning that ends at each token, or the whole prompt.
