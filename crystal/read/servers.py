@@ -1,8 +1,7 @@
 """A model behind an OpenAI-compatible server: vLLM, SGLang, TGI, llama.cpp, `transformers serve`.
 
 Every setting that could truncate the distribution is sent: for what is not sent, a server may take
-the model's generation_config.json, top-k 50, or no sampling at all. `connect` sends the most that
-are not refused, `probe` measures whether any is ignored.
+the model's generation_config.json, top-k 50, or no sampling at all.
 """
 
 from __future__ import annotations
@@ -103,22 +102,22 @@ class Server:
 
         Raises: CrystalError in the server's words (from Failed), or once patience is at its end.
         """
-        message, few = [{"role": "user", "content": text}], n
-        put = {"prompt": text} if template == COMPLETION else {"messages": message}
-        how = {"max_tokens": max_tokens, "seed": seed, **self.settings(temperature)}
+        turns = [{"role": "user", "content": text}]
+        put = {"prompt": text} if template == COMPLETION else {"messages": turns}
+        put |= {"max_tokens": max_tokens, "seed": seed, **self.settings(temperature)}
+        few = n
         while True:
-            body = {"model": self.model, **put, **how, "n": few}
             try:
-                reply = self._tried(template, body)
+                reply = self._tried(template, {"model": self.model, **put, "n": few})
+                break
             except Failed as error:
-                if few > 1 and error.status in (400, 422):
-                    # perhaps it takes fewer answers a request: llama.cpp as many as it has slots
-                    few = 1 << (few - 1).bit_length() - 1
-                    continue
-                what, hint = self._refusal(template, error)
-                raise CrystalError(what, where=self.url, hint=hint) from error
-            self.batch = min(self.batch, few) if few < n else self.batch
-            return reply
+                if few == 1 or error.status not in (400, 422):
+                    what, hint = self._refusal(template, error)
+                    raise CrystalError(what, where=self.url, hint=hint) from error
+            # perhaps it takes fewer answers a request: llama.cpp as many as it has slots
+            few = 1 << (few - 1).bit_length() - 1
+        self.batch = min(self.batch, few) if few < n else self.batch
+        return reply
 
     def models(self) -> list[dict]:
         """What the server says it serves, each with an "id"; empty where it cannot say.
@@ -133,16 +132,16 @@ class Server:
             hint = "start it, or say where it is: --server URL, or $CRYSTAL_SERVER"
             what = f"no server answers there: {error}"
             raise CrystalError(what, where=self.url, hint=hint) from error
-        listed = listed if isinstance(listed, list) else []
-        return [entry for entry in listed if isinstance(entry, dict) and "id" in entry]
+        entries = listed if isinstance(listed, list) else []
+        return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
 
     def _once(self, path: str, body: dict | None = None) -> dict:
         """One try. Raises: Failed."""
-        method = "GET" if body is None else "POST"
+        ask = self.session.post if body else self.session.get
         seconds = min(10.0, self.timeout), self.timeout  # to connect, to reply
         how = dict(json=body, auth=_sign, timeout=seconds, allow_redirects=False)
         try:
-            reply = self.session.request(method, f"{self.url}/v1/{path}", **how)
+            reply = ask(f"{self.url}/v1/{path}", **how)
         except requests.RequestException as error:
             late = isinstance(error, requests.Timeout)
             kind = "no reply in time" if late else "no connection"
@@ -276,12 +275,12 @@ def connect(url: str, model: str, template: str, **settings) -> Server:
     for server.settings in DIALECTS:
         try:
             server.ask(template, "A word:", n=1, max_tokens=1, seed=1)
-            break
+            return server
         except CrystalError as error:
-            refused = isinstance(error.__cause__, Failed) and error.__cause__.status in (400, 422)
-            if not refused or server.settings is DIALECTS[-1]:
+            if getattr(error.__cause__, "status", 0) not in (400, 422):
                 raise
-    return server
+            refused = error
+    raise refused
 
 
 HOT, WARM, PROBES, ASKED, SHARE = 100.0, 2.0, 128, 16, 0.7  # see `probe`
