@@ -1,8 +1,8 @@
 """The read-out: the exact distribution of a checkpoint's answer to a closed task, nothing drawn.
 
 It is that of ancestral sampling, nothing truncated, read by `crystal.ask.tasks.read`, summed over
-every tokenization. The tree of token prefixes whose answer is still open is walked from its most
-probable nodes on; what is too small to matter is left `residual`.
+every tokenization. The tree of tokens whose answer is still open is walked from its most probable
+nodes on; what is too small to matter is left `residual`.
 """
 
 from __future__ import annotations
@@ -84,8 +84,7 @@ def readout(
     Where `relative` is above 0, white space, quotes and markup before an answer (LEAD) take at most
     LEADS nodes more than all else, and what is cut there does not count. max_nodes, max_depth:
     tokens below a prompt, and of an answer. temperature: divides the logits.
-    Raises: CrystalError for an open task, a prompt longer than the context, or logits that are no
-    numbers.
+    Raises: CrystalError for an open task, a prompt longer than the context, logits that are nan.
     """
     relative = (RELATIVE if tolerance is None else 0.0) if relative is None else relative
     tolerance = TOLERANCE if tolerance is None else tolerance
@@ -176,8 +175,8 @@ class Walk:
 
     Of all that is open below a prompt, the smallest nodes that fit into the tolerance together
     wait; the others are computed. A queue that takes one most probable node at a time computes the
-    same nodes, in more rounds. To save rounds of the last few, `spare` of the tolerance is not used
-    while more is open.
+    same nodes, in more rounds. To save small rounds, `spare` of the tolerance is not used while
+    more is open.
     """
 
     engine: Engine
@@ -214,10 +213,10 @@ class Walk:
             self._allow()
             level, waiting = self._choose(self._trimmed(found))
             level = self._led(level) if self.relative else level
-            self.expanded += np.bincount(level.owner, minlength=size)
+            self.expanded += self._count(level)
             numbers = tree.nodes + np.arange(len(level))
             logits = tree.grow(level.owner, level.parent, level.token)
-        self._leave(waiting)
+        self.residual += self._mass(waiting)
         return [self._result(i) for i in range(size)]
 
     def _look(self, nodes: Nodes, numbers: np.ndarray, logits: torch.Tensor) -> Seen:
@@ -261,50 +260,51 @@ class Walk:
 
     def _led(self, nodes: Nodes) -> Nodes:
         """Leave for good the smallest nodes in START, beyond LEADS and as many as all others."""
-        size, lead = len(self.prompts), np.flatnonzero(nodes.state == START)
-        count = np.bincount(nodes.owner[lead], minlength=size)
-        others = self.expanded - self.leads + np.bincount(nodes.owner, minlength=size) - count
+        lead = np.flatnonzero(nodes.state == START)
+        count = self._count(nodes[lead])
+        others = self.expanded - self.leads + self._count(nodes) - count
         order = lead[np.lexsort((-nodes.mass[lead], nodes.owner[lead]))]  # a prompt's largest first
         owner = nodes.owner[order]
         place = np.arange(len(order)) - (np.cumsum(count) - count)[owner]
         cut = order[place >= (others + LEADS - self.leads)[owner]]
-        self.led += np.bincount(nodes.owner[cut], nodes.mass[cut], size)
-        self._leave(nodes[cut])
-        self.leads += count - np.bincount(nodes.owner[cut], minlength=size)
+        self.led += self._mass(nodes[cut])
+        self.residual += self._mass(nodes[cut])
+        self.leads += count - self._count(nodes[cut])
         return nodes[np.delete(np.arange(len(nodes)), cut)]
 
     def _trimmed(self, nodes: Nodes) -> Nodes:
         """Leave for good what is too deep, or needs at most a hundredth of what is to spare."""
-        size, deep = len(self.prompts), nodes.depth >= self.max_depth[nodes.owner]
-        many = np.bincount(nodes.owner, minlength=size)
-        small = ~deep & (nodes.mass * many[nodes.owner] <= self.spare[nodes.owner] / 100)
-        self.spare -= np.bincount(nodes.owner[small], nodes.mass[small], size)
-        self._leave(nodes[deep | small])
+        deep = nodes.depth >= self.max_depth[nodes.owner]
+        many = self._count(nodes)[nodes.owner]
+        small = ~deep & (nodes.mass * many <= self.spare[nodes.owner] / 100)
+        self.spare -= self._mass(nodes[small])
+        self.residual += self._mass(nodes[deep | small])
         return nodes[~(deep | small)]
 
     def _choose(self, nodes: Nodes) -> tuple[Nodes, Nodes]:
         """Those to be computed now, ordered by prompt, and those that wait."""
-        size, lost = len(self.prompts), self.residual - self.led
+        lost, open_ = self.residual - self.led, self._mass(nodes)
         # cut by depth: a tolerance that can no longer be kept must not drive the walk
         lost = np.where(lost > self.tolerance, 0, lost)
-        open_ = np.bincount(nodes.owner, nodes.mass, size)
         done = (lost + open_ <= self.tolerance) | (self.expanded >= self.max_nodes)
-        self._leave(nodes[done[nodes.owner]])
+        self.residual += self._mass(nodes[done[nodes.owner]])
         nodes = nodes[~done[nodes.owner]]
-        order = np.lexsort((nodes.mass, nodes.owner))
-        owner, mass = nodes.owner[order], nodes.mass[order]
-        count = np.bincount(owner, minlength=size)
-        end, upto = np.cumsum(count), np.concatenate([[0.0], np.cumsum(mass)])
+        nodes = nodes[np.lexsort((nodes.mass, nodes.owner))]
+        owner, count = nodes.owner, self._count(nodes)
+        end, upto = np.cumsum(count), np.concatenate([[0.0], np.cumsum(nodes.mass)])
         # what is open may yet be answered, and the tolerance grow
         hoped = np.minimum(self.relative * (self.classes[:, :-1].sum(1) + open_), open_ / 8)
         allowed = np.maximum(np.maximum(self.tolerance - self.spare - lost, 0), hoped)
         waits = upto[1:] - upto[end - count][owner] <= allowed[owner]
         from_top = end[owner] - np.arange(len(owner))  # 1 = the prompt's largest
         waits |= from_top > (self.max_nodes - self.expanded)[owner]
-        return nodes[order[~waits]], nodes[order[waits]]
+        return nodes[~waits], nodes[waits]
 
-    def _leave(self, nodes: Nodes) -> None:
-        self.residual += np.bincount(nodes.owner, nodes.mass, len(self.prompts))
+    def _count(self, nodes: Nodes) -> np.ndarray:
+        return np.bincount(nodes.owner, minlength=len(self.prompts))
+
+    def _mass(self, nodes: Nodes) -> np.ndarray:
+        return np.bincount(nodes.owner, nodes.mass, len(self.prompts))
 
     def _result(self, i: int) -> Readout:
         classes, residual = self.classes[i], self.residual[i]
