@@ -1,8 +1,8 @@
 """Weights that are the checkpoint's, all of them and no others; and GGUF files, dequantised once.
 
-transformers fills what a file lacks with random numbers and drops what it does not know; here
-neither is read. A GGUF file becomes a folder in hub layout, kept in the cache: what is read is the
-distribution of the *quantised* weights, computed in float32.
+transformers fills what a file lacks with random numbers and drops what it does not know: neither is
+read. A GGUF file becomes a folder in hub layout in the cache: what is read is the distribution of
+the *quantised* weights, computed in float32.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def weights_of(
 ) -> PreTrainedModel:
     """The model of a folder or hub id, with exactly the weights of its files.
 
-    Raises: CrystalError for weights that are missing, surplus, of other shapes, not numbers, or
-    that cannot be loaded; for an adapter; for a model that is not causal.
+    Raises: CrystalError for weights that are missing, surplus, of other shapes or kinds, or that
+    cannot be loaded; for an adapter.
     """
     folder = Path(place)
     if (folder / "adapter_config.json").is_file():
@@ -118,7 +118,7 @@ def _stored(folder: Path) -> Iterator[Stored]:
 
 
 def _check_size(folder: Path, stored: Sequence[Stored], source: object) -> None:
-    """Refuse a configuration that asks for more than the files can hold, before it is built."""
+    """Raises: CrystalError for a configuration that asks for more than the files can hold."""
     numbers, told = sum(math.prod(one.shape) for one in stored), folder / "config.json"
     try:
         config = json.loads(told.read_bytes())
@@ -156,7 +156,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _check_loaded(info: Mapping[str, Any], source: object) -> None:
-    """Raises: CrystalError if the files are not exactly the weights that the model has."""
+    """Raises: CrystalError unless the files hold exactly the weights that the model has."""
     for kind, (verb, of) in _LISTED.items():
         found = info.get(kind, ())
         if names := sorted(name if isinstance(name, str) else name[0] for name in found):
@@ -235,7 +235,7 @@ _BEFORE = {"default": [], "gpt-2": [], "smollm": [pre_tokenizers.Digits(individu
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """What is known of a converted checkpoint. Its folder holds it as JSON."""
+    """What is known of a converted checkpoint, and kept in its folder as JSON."""
 
     sha256: str  # of the GGUF file
     scheme: str  # how its weights are quantised, such as "Q4_K_M"
@@ -251,7 +251,7 @@ class Converted:
 
 
 def converted(source: str, revision: str | None = None) -> tuple[Path, Converted]:
-    """The folder of a source that `sources.packed` names, made if it is not there yet.
+    """The folder of a source that is `sources.packed`, made if it is not there yet.
 
     revision: the sha256 that the GGUF file must have.
     Raises: CrystalError for a file that cannot be had or read, or that states what transformers
@@ -318,7 +318,7 @@ def _refused(what: str, file: Path) -> CrystalError:
 
 
 def _set_pre_tokenizer(tokenizer: Any, meta: dict[str, Any], file: Path) -> None:
-    """Give the tokenizer the pre-tokenizer that the file names; transformers ignores the name."""
+    """Set what the file names; transformers ignores the name."""
     if meta.get("tokenizer.ggml.model") == "llama":  # SentencePiece, which needs none
         return
     name = meta.get("tokenizer.ggml.pre", "")
@@ -331,7 +331,7 @@ def _set_pre_tokenizer(tokenizer: Any, meta: dict[str, Any], file: Path) -> None
 
 
 def _check_whole(model: Any, meta: dict[str, Any], numbers: int, file: Path) -> None:
-    """Refuse a file of which transformers would use only a part: numbers, or keys."""
+    """Refuse a file of whose numbers or keys transformers would use only a part."""
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
     used = sum(weight.numel() for weight in model.parameters())

@@ -88,9 +88,9 @@ def readout(
     """
     relative = (RELATIVE if tolerance is None else 0.0) if relative is None else relative
     tolerance = TOLERANCE if tolerance is None else tolerance
-    for name, share in (("tolerance", tolerance), ("relative", relative)):
+    shares = ("tolerance", tolerance, "--tolerance 1e-4"), ("relative", relative, "0.01")
+    for name, share, hint in shares:
         if not 0 <= share <= 1:
-            hint = {"tolerance": "--tolerance 1e-4"}.get(name, "0.01")
             raise CrystalError(f"{name} is a number from 0 to 1, not {share}", hint=hint)
     if not 0 < temperature < np.inf:
         what = f"a temperature is a positive number, not {temperature}"
