@@ -126,16 +126,12 @@ class Engine:
         """`Encoder.encode`, and a CrystalError for a prompt that leaves no room to answer."""
         ids = self._encoder.encode(text, form, reply)
         self.room(ids)
-        if (most := max(ids)) < len(self.pieces):
-            return ids
-        what = f"the prompt holds token {most}, for which the model has no place"
-        hint = "leave such text out of the prompt, or take the tokenizer of this checkpoint"
-        raise CrystalError(what, where=self.source, hint=hint)
+        return ids
 
     def room(self, ids: Sequence[int]) -> int:
         """How many tokens of answer fit behind these ids; the last one need not be computed.
 
-        Raises: CrystalError for no ids, or more than the context holds.
+        Raises: CrystalError for no ids, more than the context holds, or one beyond the vocabulary.
         """
         if not ids:
             hint = "give at least one character: --prompt 'A digit:'"
@@ -143,6 +139,10 @@ class Engine:
         if len(ids) > self.context:
             what = f"the prompt has {len(ids)} tokens and the model's context holds {self.context}"
             hint = "shorten the prompt, or choose a model with a longer context"
+            raise CrystalError(what, where=self.source, hint=hint)
+        if (most := max(ids)) >= len(self.pieces):
+            what = f"the prompt holds token {most}, for which the model has no place"
+            hint = "leave such text out of the prompt, or take the tokenizer of this checkpoint"
             raise CrystalError(what, where=self.source, hint=hint)
         return self.context - len(ids) + 1
 
@@ -175,9 +175,7 @@ class Engine:
             # out of the except block: the traceback holds on to the tensors that were in the way
             size = min(size, len(prompts) - len(done))
             if size == self.chunk == 1:
-                hint = (
-                    "several GPUs (--device auto), or a narrower dtype in the ladder's description"
-                )
+                hint = "several GPUs (--device auto), or a narrower dtype in the description"
                 what = "not even one prompt fits into memory"
                 raise CrystalError(what, where=self.source, hint=hint)
             self.batch = size = max(1, size // 2)
@@ -263,16 +261,16 @@ def load(
         source, note = converted(str(source), revision)
         revision = None
     place, at = _locate(str(source), revision), revision or "main"  # folders have no revisions
-    if device is None:
-        one = "cuda" if torch.cuda.is_available() else "cpu"
-        device = "auto" if torch.cuda.device_count() > 1 else one
-    if device != "auto":
+    if device is None and torch.cuda.device_count() > 1:
+        device = "auto"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    spread = "auto" if device == "auto" else None
+    if not spread:
         _check_device(device)
     try:
         cutter = cutter_at(place, tokenizer or at)
     except Exception as error:  # as in `weights_of`
         raise refusal(error, source) from error
-    spread = "auto" if device == "auto" else None
     model = weights_of(place, source, revision=at, dtype=dtype, device_map=spread)
     if not spread:
         model.to(device)

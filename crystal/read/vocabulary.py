@@ -246,11 +246,16 @@ class Encoder:
         return ids[: next(until, len(ids))]
 
     def _chat(self, text: str, reply: str) -> list[int]:
-        user = self._as_rendered(text)
+        user, asked = self._as_rendered(text), self._asked
         if reply:
-            return self._ids((self._turn or self._opened).replace(_USER, user) + reply)
-        self._check_open(self._ids(self._opened.rstrip()), self._marks)
-        return self._ids(self._opened.replace(_USER, user))
+            return self._ids((self._turn or asked).replace(_USER, user) + reply)
+        begins = asked == self._closed and self._turn.startswith(asked)
+        if begins and self._turn[len(asked) :].strip():
+            what = "the chat template does not open the assistant's turn"
+            hint = f"begin the answer with --reply, or {_RAW}"
+            raise self._refused(f"{what} (it ignores add_generation_prompt)", hint)
+        self._check_open(self._ids(asked.rstrip()), self._marks)
+        return self._ids(asked.replace(_USER, user))
 
     def _ids(self, text: str) -> list[int]:
         self.prepare(text)
@@ -281,16 +286,6 @@ class Encoder:
     @cached_property
     def _closed(self) -> str:
         return self._rendered(_USER, opening=False)
-
-    @cached_property
-    def _opened(self) -> str:
-        """As `_asked`. Raises: CrystalError if the assistant's turn is not open at its end."""
-        begins = self._turn.startswith(self._closed)
-        if self._asked == self._closed and begins and self._turn[len(self._closed) :].strip():
-            what = "the chat template does not open the assistant's turn"
-            hint = f"begin the answer with --reply, or {_RAW}"
-            raise self._refused(f"{what} (it ignores add_generation_prompt)", hint)
-        return self._asked
 
     @cached_property
     def _turn(self) -> str:
