@@ -7,12 +7,10 @@ words as the whole one does. What it takes is kept in the cache, in arrays.
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from operator import add
@@ -24,10 +22,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ..ask.sources import digest, tokenizer_at
+from ..ask.sources import LARGE, digest, tokenizer_at
 from ..files import PACKAGE, file_sha256, kept
 
-LARGE = 2**20  # bytes of a tokenizer.json from which on its whole takes long
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 
@@ -80,8 +77,7 @@ class Lean(Cutter):
         sha256, code = file_sha256(file), file_sha256(PACKAGE / "read" / "cutting.py")
         key = sha256, code, *map(version, ("tokenizers", "transformers"))
         try:
-            with _uncollected():
-                parts = kept("cuts", key, lambda: _parts(file))
+            parts = kept("cuts", key, lambda: _parts(file))
             tokenizer = _framed(file.parent, bytes(parts["template"]))
             says = tokenizer.backend_tokenizer.to_str()
             if _alike(says, Tokenizer.from_buffer(bytes(parts["template"])).to_str()):
@@ -172,18 +168,6 @@ def _parts(file: Path) -> dict[str, np.ndarray]:
         "ids": np.array([*vocab.values()], np.int64),
         "merges": np.stack([np.fromiter(one, np.int32, len(left)) for one in made], 1),
     }
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """The garbage collector would look through millions of new objects for seconds."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
 
 
 def _written(value: object) -> np.ndarray:
