@@ -175,8 +175,6 @@ _REFUSALS = {  # what an error's text holds, or classes of which it is -> senten
 
 def refusal(error: Exception, source: object) -> CrystalError:
     """The sentence for an error of transformers or of the hub, which transformers wraps."""
-    if isinstance(error, CrystalError):
-        return error
     causes: list[BaseException] = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)

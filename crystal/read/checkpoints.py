@@ -27,7 +27,6 @@ from transformers.utils import cached_file
 from .. import texts
 from ..ask import sources
 from ..ask.ladders import WEIGHTS, pins, weights_sha256
-from ..ask.sources import refusal
 from ..errors import CrystalError
 from ..files import cache, explained, misfit, text
 
@@ -54,8 +53,8 @@ def weights_of(
 ) -> PreTrainedModel:
     """The model of a folder or hub id, with exactly the weights of its files.
 
-    Raises: CrystalError for weights that are missing, surplus, of other shapes or kinds, or that
-    cannot be loaded; for an adapter.
+    Raises: CrystalError for weights that are missing, surplus, of other shapes or kinds; for an
+    adapter; else what transformers raises.
     """
     folder = Path(place)
     if (folder / "adapter_config.json").is_file():
@@ -64,22 +63,17 @@ def weights_of(
         raise CrystalError(what, where=source, hint=hint)
     stored = [*_stored(folder)]
     _check_size(folder, stored, source)
-    try:
-        with _quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(
-                place,
-                revision=revision,
-                trust_remote_code=False,
-                dtype=getattr(torch, dtype),
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                device_map=device_map,
-            )
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:  # foreign files go through much code that expects sound ones
-        raise refusal(error, source) from error
+    with _quiet():
+        model, info = AutoModelForCausalLM.from_pretrained(
+            place,
+            revision=revision,
+            trust_remote_code=False,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            device_map=device_map,
+        )
     _check_loaded(info, source)
     if not folder.is_dir():  # the hub's: its files lie where its configuration does
         stored = _stored(Path(cached_file(place, "config.json", revision=revision)).parent)
@@ -203,11 +197,8 @@ def check_causal(model: PreTrainedModel, source: object) -> None:
     device = next(iter(model.parameters())).device
     first = min(7, model.get_input_embeddings().weight.shape[0] - 1)
     ids = torch.tensor([[first, 0, first], [first, 0, 1]], device=device)
-    try:
-        with torch.inference_mode():
-            logits = model(input_ids=ids, use_cache=False).logits[:, 1].double()
-    except Exception as error:  # code of any architecture
-        raise refusal(error, source) from error
+    with torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False).logits[:, 1].double()
     if not torch.isfinite(logits).all():
         hint = "fetch the weights again, or a wider --dtype"
         raise CrystalError("the logits are not numbers", where=source, hint=hint)

@@ -269,12 +269,14 @@ def load(
         _check_device(device)
     try:
         cutter = cutter_at(place, tokenizer or at)
-    except Exception as error:  # as in `weights_of`
+        model = weights_of(place, source, revision=at, dtype=dtype, device_map=spread)
+        if not spread:
+            model.to(device)
+        check_causal(model, source)
+    except (CrystalError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # foreign files go through much code that expects sound ones
         raise refusal(error, source) from error
-    model = weights_of(place, source, revision=at, dtype=dtype, device_map=spread)
-    if not spread:
-        model.to(device)
-    check_causal(model, source)
     engine = build(model, cutter, str(source))
     engine.weights = str(note)
     return engine
