@@ -60,16 +60,7 @@ class Spread:
 
 
 def ragged_prompts(
-    module,
-    query,
-    key,
-    value,
-    attention_mask,
-    scaling,
-    tree: RaggedTree,
-    softcap=None,
-    s_aux=None,
-    **_,
+    module, query, key, value, attention_mask, scaling, tree, softcap=None, s_aux=None, **_
 ):
     """Causal attention of each prompt to itself: (1, heads, tokens, width) -> (1, tokens, heads,
     width), None. Only here are prompts padded, behind, where nobody sees it.
@@ -166,17 +157,6 @@ for _function in (ragged_tree, ragged_prompts):  # with no mask under these name
     AttentionInterface.register(_function.__name__, _function)
 
 
-@contextmanager
-def _attention(model, name: str):
-    """The model is given back as it was: with `ragged_tree`, `generate` would ignore padding."""
-    before = model.config._attn_implementation
-    model.config._attn_implementation = name
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = before
-
-
 class RaggedTree:
     """See the module. roots (prompts, vocabulary): logits behind each prompt. nodes: how many.
 
@@ -195,9 +175,17 @@ class RaggedTree:
         there = self.engine.there
         token, position, place, of = _beginnings(prompts)
         self.packed = Spread(*of.shape, there(place), there(of.flatten()))
-        how = {"position_ids": there(position)[None], "logits_to_keep": of[:, -1].tolist()}
-        with _attention(self.engine.model, "ragged_prompts"):
-            return self.engine.forward(there(token)[None], use_cache=False, tree=self, **how)[0]
+        how = {"tree": self, "logits_to_keep": of[:, -1].tolist()}
+        return self._forward("ragged_prompts", there(token), there(position), **how)
+
+    def _forward(self, attention: str, ids: torch.Tensor, place: torch.Tensor, **how):
+        config = self.engine.model.config
+        before, config._attn_implementation = config._attn_implementation, attention
+        try:
+            how |= {"position_ids": place[None], "use_cache": False}
+            return self.engine.forward(ids[None], **how)[0]
+        finally:  # else `generate` would ignore padding
+            config._attn_implementation = before
 
     def write(self, layer: int, rows: slice, key: torch.Tensor, value: torch.Tensor):
         """Keep keys and values (n, heads, width) of the nodes `rows`; returns both of all nodes."""
@@ -223,10 +211,7 @@ class RaggedTree:
         ids, place = there(token), there(self.length[owner] - 1 + self.depth[first:])
         for rows in self._runs(owner):
             chunk = self._chunk(owner[rows], slice(first + rows.start, first + rows.stop))
-            how = {"position_ids": place[None, rows], "use_cache": False, "tree": chunk}
-            with _attention(self.engine.model, "ragged_tree"):
-                logits = self.engine.forward(ids[None, rows], **how)
-            yield rows, logits[0]
+            yield rows, self._forward("ragged_tree", ids[rows], place[rows], tree=chunk)
 
     def _runs(self, owner: np.ndarray) -> Iterator[slice]:
         """Rows of a chunk each; the last is up to half as large again. Fewer where one prompt has
