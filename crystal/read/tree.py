@@ -12,7 +12,6 @@ A tree grows in rounds; every node is one token, computed once, below a prompt o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -280,21 +279,20 @@ class WholeTree:
 
     def __init__(self, engine, prompts: Prompts) -> None:
         self.engine, self.prompts = engine, prompts
-        self.paths: list[tuple[int, ...]] = []
+        self.texts: list[tuple[int, ...]] = []  # prompt + path of every node
         self.roots = torch.cat([logits for _, logits in self._run(list(prompts))])
 
     @property
     def nodes(self) -> int:
-        return len(self.paths)
+        return len(self.texts)
 
     def grow(
         self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray
     ) -> Iterator[tuple[slice, torch.Tensor]]:
-        above = [() if p == ROOT else self.paths[p] for p in parent.tolist()]
-        paths = [(*path, t) for path, t in zip(above, token.tolist(), strict=True)]
-        self.paths += paths
-        prompts = (self.prompts[o] for o in owner.tolist())
-        yield from self._run([p + path for p, path in zip(prompts, paths, strict=True)])
+        asked = zip(owner.tolist(), parent.tolist(), token.tolist(), strict=True)
+        texts = [(*(self.prompts[o] if p == ROOT else self.texts[p]), t) for o, p, t in asked]
+        self.texts += texts
+        yield from self._run(texts)
 
     def _run(self, texts: list[tuple[int, ...]]) -> Iterator[tuple[slice, torch.Tensor]]:
         step, low = max(1, 16 * self.engine.chunk // max(map(len, texts))), 0
@@ -311,16 +309,11 @@ class WholeTree:
             low += len(part)
 
 
-@contextmanager
 def _head_at(model, place: torch.Tensor):
-    """The output layer sees one position of each text, place (texts,): logits (texts, 1, ids)."""
+    """Within it the output layer sees one position of each text, place (texts,)."""
 
     def pick(_, hidden: tuple[torch.Tensor]) -> torch.Tensor:
         each = torch.arange(len(place))
         return hidden[0][each, place.to(hidden[0].device)].unsqueeze(1)
 
-    handle = model.get_output_embeddings().register_forward_pre_hook(pick)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return model.get_output_embeddings().register_forward_pre_hook(pick)
