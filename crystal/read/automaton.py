@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import functools
-import itertools
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from .vocabulary import END, VOID
 START = 0  # the state before anything but LEAD has been read
 OFF = -1  # decided: no option
 _ARRAYS = ("order", "low", "high", "byte", "child", "own")  # see `Vocabulary`
-_UNKNOWN = np.iinfo(np.int32).min
 _WORD, _OTHER = "Жعא中あㄱ", "→∴◊※∎"  # of each kind, the first that no spelling holds is used
 
 
@@ -53,8 +51,7 @@ class Vocabulary:
         flat, end = arrays["bytes"].tobytes(), np.cumsum(arrays["length"]).tolist()
         self.texts, self.ends = len(end), int(arrays["ends"])
         texts = [flat[a:b] for a, b in zip([0, *end], end)]
-        self.rank = np.empty_like(self.order)
-        self.rank[self.order] = np.arange(len(self.order))
+        self.rank = np.argsort(self.order)
         marks = [END] * (self.ends - len(end)) + [VOID] * (len(self.order) - self.ends)
         ranked = [*texts, *marks]
         self.pieces = [ranked[i] for i in self.rank.tolist()]
@@ -152,19 +149,16 @@ class Automaton:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.states: list[tuple[str, bytes]] = [("", b"")]
         self._index = {("", b""): START}
-        self._next = np.full((64, 256), _UNKNOWN, np.int32)
+        self._read_byte = functools.cache(self._read_byte)
         self._decoded = functools.cache(self._decoded)
         self._read_char = functools.cache(self._read_char)
         self._possible = functools.cache(self._possible)
 
     def step(self, states: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
         """Codes one byte later: (n,) states, (n,) bytes -> (n,) int32."""
-        found = self._next[states, bytes_]
-        new = np.unique((states * 256 + bytes_)[found == _UNKNOWN])
-        for state, byte in map(divmod, new.tolist(), itertools.repeat(256)):
-            code = self._read_byte(state, byte)  # first: it may make `_next` a larger array
-            self._next[state, byte] = code
-        return self._next[states, bytes_]
+        pairs, which = np.unique(states * 256 + bytes_, return_inverse=True)
+        codes = [self._read_byte(*divmod(pair, 256)) for pair in pairs.tolist()]
+        return np.array(codes, np.int32)[which]
 
     def end(self, state: int) -> int:
         """The code if the answer ends here: an unfinished character is U+FFFD."""
@@ -219,8 +213,6 @@ class Automaton:
         if key not in self._index:
             self._index[key] = len(self.states)
             self.states.append(key)
-            if len(self.states) > len(self._next):
-                self._next = np.concatenate([self._next, np.full_like(self._next, _UNKNOWN)])
         return self._index[key]
 
     def _read(self, text: str, chars: Iterable[str]) -> str | int:
