@@ -118,49 +118,7 @@ class Asked(NamedTuple):
     to: np.ndarray  # the state
 
 
-def masses(
-    logits: torch.Tensor, order: torch.Tensor, temperature: float, asked: Asked, there
-) -> torch.Tensor:
-    """Weights of next tokens, the largest of a row being 1: (n + m + a,) float64, on the device.
-
-    All of each node, each range, each single rank. logits: (n, V); order: rank -> id, filled up to
-    whole blocks; there: puts an array on the device. A range is right to some 1e-7 of its blocks.
-    """
-    step = len(logits) if logits.is_cuda else max(1, ROWS // logits.shape[1])
-    parts = []
-    with torch.inference_mode():
-        for low in range(0, len(logits), step):
-            a, b = np.searchsorted(asked.node, (low, low + step))
-            c, d = np.searchsorted(asked.alive, (low, low + step))
-            some = Asked(*(x[a:b] for x in asked[:4]), *(x[c:d] for x in asked[4:]))
-            some = some._replace(node=some.node - low, alive=some.alive - low)
-            parts.append(_masses(logits[low : low + step], order, temperature, some, there))
-        return torch.cat([torch.cat(column) for column in zip(*parts, strict=True)])
-
-
-def _masses(
-    logits: torch.Tensor, order: torch.Tensor, temperature: float, asked: Asked, there
-) -> tuple[torch.Tensor, ...]:
-    weight, width = logits.index_select(1, order), len(order)
-    weight -= weight.amax(-1, keepdim=True)
-    (weight if temperature == 1 else weight.div_(temperature)).exp_()
-    weight[:, logits.shape[1] :] = 0
-    alive = weight.flatten().index_select(0, there(asked.alive * width + asked.rank)).double()
-    inside = weight.unflatten(1, (-1, BLOCK)).cumsum_(-1)
-    blocks = torch.nn.functional.pad(inside[..., -1].double().cumsum(-1), (1, 0))
-    inside, count = inside.flatten(), blocks.shape[1]
-
-    def below(rank: np.ndarray) -> torch.Tensor:
-        """Of all ranks below these, each of which is 1 or more."""
-        block = there(asked.node * count + (rank - 1) // BLOCK)
-        before = blocks.flatten().index_select(0, block)
-        return before.add_(inside.index_select(0, there(asked.node * width + rank - 1)))
-
-    first = there(np.where(asked.low > 0, 1.0, 0.0))
-    return blocks[:, -1], below(asked.high) - below(np.maximum(asked.low, 1)) * first, alive
-
-
-# Nodes (n,), their numbers in the tree, what was asked of them, and its weights: see `masses`.
+# Nodes (n,), their numbers in the tree, what was asked of them, and its weights: `Walk._weights`.
 Seen = tuple[Nodes, np.ndarray, Asked, torch.Tensor]
 
 
@@ -220,8 +178,46 @@ class Walk:
         rows = [self.table.row(s) for s in states.tolist()]
         ranges = _per_node(rows, which, ("low", "high", "code"))
         asked = Asked(*ranges, *_per_node(rows, which, ("live", "to")))
-        values = masses(logits, self.order, self.temperature, asked, self.engine.there)
-        return nodes, numbers, asked, values
+        return nodes, numbers, asked, self._weights(logits, asked)
+
+    def _weights(self, logits: torch.Tensor, asked: Asked) -> torch.Tensor:
+        """Weights of next tokens, a row's largest being 1: (n + m + a,) float64, on the device.
+
+        All of each node, each range, each single rank. A range is right to some 1e-7 of its blocks.
+        """
+        step = len(logits) if logits.is_cuda else max(1, ROWS // logits.shape[1])
+        parts = []
+        with torch.inference_mode():
+            for low in range(0, len(logits), step):
+                a, b = np.searchsorted(asked.node, (low, low + step))
+                c, d = np.searchsorted(asked.alive, (low, low + step))
+                some = Asked(*(x[a:b] for x in asked[:4]), *(x[c:d] for x in asked[4:]))
+                some = some._replace(node=some.node - low, alive=some.alive - low)
+                parts.append(self._weighed(logits[low : low + step], some))
+            return torch.cat([torch.cat(column) for column in zip(*parts, strict=True)])
+
+    def _weighed(self, logits: torch.Tensor, asked: Asked) -> tuple[torch.Tensor, ...]:
+        weight, width, there = (
+            logits.index_select(1, self.order),
+            len(self.order),
+            self.engine.there,
+        )
+        weight -= weight.amax(-1, keepdim=True)
+        (weight if self.temperature == 1 else weight.div_(self.temperature)).exp_()
+        weight[:, logits.shape[1] :] = 0  # what fills up the last block
+        alive = weight.flatten().index_select(0, there(asked.alive * width + asked.rank)).double()
+        inside = weight.unflatten(1, (-1, BLOCK)).cumsum_(-1)
+        blocks = torch.nn.functional.pad(inside[..., -1].double().cumsum(-1), (1, 0))
+        inside, count = inside.flatten(), blocks.shape[1]
+
+        def below(rank: np.ndarray) -> torch.Tensor:
+            """Of all ranks below these, each of which is 1 or more."""
+            block = there(asked.node * count + (rank - 1) // BLOCK)
+            before = blocks.flatten().index_select(0, block)
+            return before.add_(inside.index_select(0, there(asked.node * width + rank - 1)))
+
+        first = there(np.where(asked.low > 0, 1.0, 0.0))
+        return blocks[:, -1], below(asked.high) - below(np.maximum(asked.low, 1)) * first, alive
 
     def _expand(self, seen: Sequence[Seen]) -> list[Nodes]:
         """Add what the next token decides to `classes`; the children that stay open.
