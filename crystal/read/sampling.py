@@ -8,9 +8,9 @@ truncated; only the order of the samples is lost.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ def _draw(
         keys = [_digest(level.key[node] + t.to_bytes(4, "little")) for node, t in path]
         level = _Level(owner[on], count[on], state[on], keys, [text[i] for i in on])
         first, logits = tree.nodes, tree.grow(level.owner, above, token[on])
-    return [dict(sorted(found.items(), key=itemgetter(1), reverse=True)) for found in texts]
+    return [dict(Counter(found).most_common()) for found in texts]
 
 
 def _digest(of: bytes) -> bytes:
