@@ -149,10 +149,8 @@ class _InContext:
         """Every other token, among single bytes that make it whole characters, if any do."""
         rows, a = [], self.anchors[0]
         for i in self.texts:
-            if not _whole(self.pieces[i]):
-                before, after = (
-                    [self.byte.get(b) for b in half] for half in _completion(self.pieces[i])
-                )
+            if not _whole(piece := self.pieces[i]):
+                before, after = ([self.byte.get(b) for b in half] for half in _completion(piece))
                 row = [a, *before, i, *after, a]
                 rows.append([a, i, a] if None in row else row)
         return rows
@@ -169,9 +167,8 @@ class _InContext:
     def _between(self, ids: list[int]) -> str | None:
         """What is decoded between the first and last token; None if these change."""
         text, first, last = self._decode([ids])[0], self._text(ids[:1]), self._text(ids[-1:])
-        ends = text.startswith(first) and text.endswith(last)
-        whole = ends and len(text) >= len(first) + len(last)
-        return text[len(first) : len(text) - len(last)] if whole else None
+        inner = text[len(first) : len(text) - len(last)]
+        return inner if text == first + inner + last else None
 
     def _refuse(self, i: int) -> None:
         token = self.tokenizer.convert_ids_to_tokens(i)
@@ -227,8 +224,9 @@ class Encoder:
         """
         known(form, FORMS, "form")
         if not files.text(text + reply):
-            what, hint = "the prompt is not text in UTF-8", "write prompt and reply as UTF-8"
-            raise CrystalError(what, where=self.where, hint=hint)
+            raise self._refused(
+                "the prompt is not text in UTF-8", "write it and the reply as UTF-8"
+            )
         ids = self._chat(text, reply) if form == CHAT else self._completion(joined(text, reply))
         while len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
             ids = ids[1:]
@@ -263,10 +261,10 @@ class Encoder:
 
     def _check_open(self, ids: list[int], marks: Set[int]) -> None:
         """marks: ids that may end a prompt, though they end an answer."""
-        if ids and ids[-1] in self.ends - {*marks}:
+        if ids and ids[-1] in self.ends - marks:
             token = self.tokenizer.convert_ids_to_tokens(ids[-1])
             what = f"the prompt ends in {token!r}, which ends an answer"
-            raise CrystalError(what, where=self.where, hint=f"leave it out, or {_RAW}")
+            raise self._refused(what, f"leave it out, or {_RAW}")
 
     # -- the template, tried on a message of a user and one of an assistant
 
@@ -300,8 +298,8 @@ class Encoder:
     @cached_property
     def _marks(self) -> frozenset[int]:
         """Ids of the generation prompt: some models list them as ends, of a user's turn."""
-        begins = self._asked.startswith(self._closed)
-        added = self._asked[len(self._closed) :] if begins else ""
+        asked, closed = self._asked, self._closed
+        added = asked.removeprefix(closed) if asked.startswith(closed) else ""
         return frozenset(self._ids(added)) - {self.tokenizer.eos_token_id}
 
     @cached_property
