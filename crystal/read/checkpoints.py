@@ -123,10 +123,8 @@ def _check_size(folder: Path, stored: Sequence[Stored], source: object) -> None:
         return
     for part in parts:
         layers = _most(part, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
-        width, vocabulary = (
-            _most(part, "hidden_size", "n_embd", "d_model"),
-            _most(part, "vocab_size"),
-        )
+        width = _most(part, "hidden_size", "n_embd", "d_model")
+        vocabulary = _most(part, "vocab_size")
         if layers > len(stored) or vocabulary * width > FACTOR * numbers:
             what = f"the configuration asks for {layers} layers, {vocabulary} tokens and a width "
             what += f"of {width}; the files hold {len(stored)} weights of {numbers} numbers"

@@ -197,11 +197,8 @@ class Walk:
             return torch.cat([torch.cat(column) for column in zip(*parts, strict=True)])
 
     def _weighed(self, logits: torch.Tensor, asked: Asked) -> tuple[torch.Tensor, ...]:
-        weight, width, there = (
-            logits.index_select(1, self.order),
-            len(self.order),
-            self.engine.there,
-        )
+        there, width = self.engine.there, len(self.order)
+        weight = logits.index_select(1, self.order)
         weight -= weight.amax(-1, keepdim=True)
         (weight if self.temperature == 1 else weight.div_(self.temperature)).exp_()
         weight[:, logits.shape[1] :] = 0  # what fills up the last block

@@ -320,12 +320,11 @@ def _probed(server: Server, template: str, workers: int, temperature: float) -> 
             server.batch = 1 if alone else server.batch
             sure = f"and at {WARM:g}, the most it takes, a model may be so sure"
             return differ if whole else f"not probed: {differ}, {sure}"
-    hint = "start it so that it samples, without top-k, and minds seeds"
-    raise CrystalError(
-        f"the server does not draw from the whole distribution: {differ}, where nearly all should",
-        where=f"{server.url}, asked as {server.settings.__name__}",
-        hint=f"{hint} (vLLM: --generation-config vllm)",
-    )
+    what = "the server does not draw from the whole distribution"
+    where = f"{server.url}, asked as {server.settings.__name__}"
+    hint = "start it so that it samples, without top-k, and minds seeds "
+    hint += "(vLLM: --generation-config vllm)"
+    raise CrystalError(f"{what}: {differ}, where nearly all should", where=where, hint=hint)
 
 
 def _hot(

@@ -240,12 +240,9 @@ class RaggedTree:
 
     def _chunk(self, owner: np.ndarray, nodes: slice) -> Chunk:
         depth, there = self.depth[nodes], self.engine.there
-        prompts, spread = (
-            slice(int(owner[0]), int(owner[-1]) + 1),
-            Spread.of(owner - owner[0], there),
-        )
+        prompts = slice(int(owner[0]), int(owner[-1]) + 1)
         path, mask = there(self.path[nodes, : depth.max()]), there(_behind(depth))
-        return Chunk(self, nodes, prompts, spread, path, mask)
+        return Chunk(self, nodes, prompts, Spread.of(owner - owner[0], there), path, mask)
 
 
 def _behind(length: np.ndarray) -> np.ndarray:

@@ -224,9 +224,8 @@ class Encoder:
         """
         known(form, FORMS, "form")
         if not files.text(text + reply):
-            raise self._refused(
-                "the prompt is not text in UTF-8", "write it and the reply as UTF-8"
-            )
+            what = "the prompt is not text in UTF-8"
+            raise self._refused(what, "write prompt and reply as UTF-8")
         ids = self._chat(text, reply) if form == CHAT else self._completion(joined(text, reply))
         while len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
             ids = ids[1:]
