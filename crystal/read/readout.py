@@ -24,7 +24,6 @@ TOLERANCE, RELATIVE = 1e-4, 0.01  # where neither is named
 LEADS = 16  # nodes that hold only LEAD are computed as often as all others, and this many besides
 MARGIN = 0.1  # of the tolerance, spent to spare small forwards: 1-2 % more tokens in 10-16 % fewer
 BLOCK = 256  # tokens of a vocabulary whose weights are summed in the logits' own precision
-ROWS = 2**22  # logits that are worked on at a time on a CPU: more would leave its cache
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def readout(
 
 
 class Asked(NamedTuple):
-    """What is asked of the next token of n nodes; entries are ordered by node."""
+    """What is asked of the next token of n nodes."""
 
     node: np.ndarray  # (m,) ranges low .. high of ranks, none empty
     low: np.ndarray
@@ -180,23 +179,12 @@ class Walk:
         asked = Asked(*ranges, *_per_node(rows, which, ("live", "to")))
         return nodes, numbers, asked, self._weights(logits, asked)
 
+    @torch.inference_mode()
     def _weights(self, logits: torch.Tensor, asked: Asked) -> torch.Tensor:
         """Weights of next tokens, a row's largest being 1: (n + m + a,) float64, on the device.
 
         All of each node, each range, each single rank. A range is right to some 1e-7 of its blocks.
         """
-        step = len(logits) if logits.is_cuda else max(1, ROWS // logits.shape[1])
-        parts = []
-        with torch.inference_mode():
-            for low in range(0, len(logits), step):
-                a, b = np.searchsorted(asked.node, (low, low + step))
-                c, d = np.searchsorted(asked.alive, (low, low + step))
-                some = Asked(*(x[a:b] for x in asked[:4]), *(x[c:d] for x in asked[4:]))
-                some = some._replace(node=some.node - low, alive=some.alive - low)
-                parts.append(self._weighed(logits[low : low + step], some))
-            return torch.cat([torch.cat(column) for column in zip(*parts, strict=True)])
-
-    def _weighed(self, logits: torch.Tensor, asked: Asked) -> tuple[torch.Tensor, ...]:
         there, width = self.engine.there, len(self.order)
         weight = logits.index_select(1, self.order)
         weight -= weight.amax(-1, keepdim=True)
@@ -214,7 +202,8 @@ class Walk:
             return before.add_(inside.index_select(0, there(asked.node * width + rank - 1)))
 
         first = there(np.where(asked.low > 0, 1.0, 0.0))
-        return blocks[:, -1], below(asked.high) - below(np.maximum(asked.low, 1)) * first, alive
+        ranges = below(asked.high) - below(np.maximum(asked.low, 1)) * first
+        return torch.cat([blocks[:, -1], ranges, alive])
 
     def _expand(self, seen: Sequence[Seen]) -> list[Nodes]:
         """Add what the next token decides to `classes`; the children that stay open.

@@ -23,7 +23,6 @@ from .tree import ROOT
 from .vocabulary import END, VOID
 
 UNREADABLE = "\ufffd"  # the text of an answer that ran into an id which stands for no text
-BLOCK = 256  # nodes whose float64 probabilities are held at once: more would leave the cache
 MANY, OFTEN = 256, 4  # draws of a node, and of an outcome, above which a binomial is faster
 Prompt = tuple[int, ...]
 Draws = dict[str, int]  # text -> how often
@@ -116,13 +115,10 @@ def _split(
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """One token later: node, token and count of every distinct outcome (m,), ascending."""
     for rows, chunk in logits:
-        for low in range(rows.start, rows.stop, BLOCK):
-            high = min(low + BLOCK, rows.stop)
-            block = chunk[low - rows.start : high - rows.start].double()
-            chance = torch.softmax(block, -1).cpu().numpy()
-            found, count = _multinomials(level.key[low:high], level.count[low:high], chance)
-            node, token = np.divmod(found, chunk.shape[-1])
-            yield node + low, token, count
+        chance = torch.softmax(chunk.double(), -1).cpu().numpy()
+        found, count = _multinomials(level.key[rows], level.count[rows], chance)
+        node, token = np.divmod(found, chunk.shape[-1])
+        yield node + rows.start, token, count
 
 
 def _multinomials(
