@@ -18,7 +18,6 @@ from .vocabulary import END, VOID
 
 START = 0  # the state before anything but LEAD has been read
 OFF = -1  # decided: no option
-_ARRAYS = ("order", "low", "high", "byte", "child", "own")  # see `Vocabulary`
 _WORD, _OTHER = "Жعא中あㄱ", "→∴◊※∎"  # of each kind, the first that no spelling holds is used
 
 
@@ -47,12 +46,12 @@ class Vocabulary:
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         """arrays: as `arrays_of` gives them."""
-        self.order, self.low, self.high, self.byte, self.child, self.own = map(arrays.get, _ARRAYS)
+        self.order, self.ends = arrays["order"], int(arrays["ends"])
+        self.low, self.high, self.byte, self.child, self.own = _trie(arrays)
         flat, end = arrays["bytes"].tobytes(), np.cumsum(arrays["length"]).tolist()
-        self.texts, self.ends = len(end), int(arrays["ends"])
-        texts = [flat[a:b] for a, b in zip([0, *end], end)]
+        texts, self.texts = [flat[a:b] for a, b in zip([0, *end], end)], len(end)
         self.rank = np.argsort(self.order)
-        marks = [END] * (self.ends - len(end)) + [VOID] * (len(self.order) - self.ends)
+        marks = [END] * (self.ends - self.texts) + [VOID] * (len(self.order) - self.ends)
         ranked = [*texts, *marks]
         self.pieces = [ranked[i] for i in self.rank.tolist()]
         self.characters = functools.cache(self.characters)
@@ -82,8 +81,8 @@ def arrays_of(pieces: Sequence[object]) -> dict[str, np.ndarray]:
     ids = [i for i, p in enumerate(pieces) if isinstance(p, bytes)]
     ids.sort(key=pieces.__getitem__)
     texts = [pieces[i] for i in ids]
-    order = np.array([*ids, *ends, *voids], np.int64)
-    return dict(zip(_ARRAYS, (order, *_trie(texts)), strict=True)) | {
+    return {
+        "order": np.array([*ids, *ends, *voids], np.int64),
         "length": np.array([*map(len, texts)], np.int64),
         "bytes": np.frombuffer(b"".join(texts), np.uint8),
         "ends": np.array(len(ids) + len(ends)),
@@ -100,14 +99,13 @@ def merged(ranges: np.ndarray) -> np.ndarray:
     return np.stack([low[first], high[last], code[first]])
 
 
-def _trie(texts: list[bytes]) -> tuple[np.ndarray, ...]:
-    """(low, high, byte, child, own) of sorted texts, breadth first."""
-    length = np.array([len(t) for t in texts], np.int64)
-    offset = np.concatenate([[0], np.cumsum(length)])
-    flat = np.frombuffer(b"".join(texts), np.uint8)
-    node = np.zeros(len(texts), np.int64)  # of each text, at the present depth
+def _trie(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    """(low, high, byte, child, own), breadth first."""
+    length, flat = arrays["length"], arrays["bytes"]
+    offset = np.cumsum(length) - length
+    node = np.zeros(len(length), np.int64)  # of each text, at the present depth
     zero = np.zeros(1, np.int64)
-    layers = [(zero, zero, np.array([len(texts)]), np.zeros(1, np.uint8))]
+    layers = [(zero, zero, np.array([len(length)]), np.zeros(1, np.uint8))]
     total, depth = 1, 0
     while (longer := np.flatnonzero(length > depth)).size:
         byte, at = flat[offset[longer] + depth], node[longer]

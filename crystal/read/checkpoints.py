@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import transformers
@@ -31,6 +31,7 @@ from ..errors import CrystalError
 from ..files import cache, explained, misfit, text
 
 FACTOR = 100  # by which an embedding may be larger than all that is stored: some are factorised
+Stored = tuple[str, str, Sequence[int]]  # of a weight: name, kind (F32, I8), shape
 _REALS = ("F64", "F32", "F16", "BF16")
 _LISTED = {
     "missing_keys": ("lack", ""),
@@ -38,14 +39,6 @@ _LISTED = {
     "mismatched_keys": ("hold", " in another shape than the configuration's"),
 }
 _SAVE = "save the model again with model.save_pretrained(folder)"
-
-
-class Stored(NamedTuple):
-    """One of the weights in a file."""
-
-    name: str
-    kind: str  # as safetensors calls it: F32, I8
-    shape: Sequence[int]
 
 
 def weights_of(
@@ -101,7 +94,7 @@ def _stored(folder: Path) -> Iterator[Stored]:
             with safe_open(file, "pt") as weights:
                 for name in sorted(weights.keys()):
                     part = weights.get_slice(name)
-                    yield Stored(name, part.get_dtype(), part.get_shape())
+                    yield name, part.get_dtype(), part.get_shape()
         except Exception as error:  # safetensors has a kind of its own, and others
             what = f"the file of weights is damaged: {texts.reason(error)[:160]}"
             hint = "fetch or copy it again"
@@ -113,7 +106,7 @@ def _stored(folder: Path) -> Iterator[Stored]:
 
 def _check_size(folder: Path, stored: Sequence[Stored], source: object) -> None:
     """Raises: CrystalError for a configuration that asks for more than the files can hold."""
-    numbers, told = sum(math.prod(one.shape) for one in stored), folder / "config.json"
+    numbers, told = sum(math.prod(shape) for *_, shape in stored), folder / "config.json"
     try:
         config = json.loads(told.read_bytes())
         parts = [one for one in (config, config.get("text_config")) if isinstance(one, dict)]

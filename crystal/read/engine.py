@@ -175,8 +175,9 @@ class Engine:
             # out of the except block: the traceback holds on to the tensors that were in the way
             size = min(size, len(prompts) - len(done))
             if size == self.chunk == 1:
-                hint = "several GPUs (--device auto), or a narrower dtype in the description"
                 what = "not even one prompt fits into memory"
+                hint = "several GPUs (--device auto), or a narrower dtype "
+                hint += "in the ladder's description"
                 raise CrystalError(what, where=self.source, hint=hint)
             self.batch = size = max(1, size // 2)
             self.chunk = max(1, self.chunk // 2)

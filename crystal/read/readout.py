@@ -61,10 +61,6 @@ class Nodes:
         return len(self.owner)
 
 
-def joined(parts: Sequence[Nodes]) -> Nodes:
-    return Nodes(*map(np.concatenate, zip(*(vars(part).values() for part in parts))))
-
-
 def readout(
     engine: Engine,
     prompts: Sequence[tuple[int, ...]],
@@ -161,7 +157,8 @@ class Walk:
         logits = iter([(slice(0, size), tree.roots)])
         while len(level):
             seen = [self._look(level[rows], numbers[rows], chunk) for rows, chunk in logits]
-            found = joined([waiting, *self._expand(seen)])
+            found = [vars(part).values() for part in (waiting, *self._expand(seen))]
+            found = Nodes(*map(np.concatenate, zip(*found)))
             self._allow()
             level, waiting = self._choose(self._trimmed(found))
             level = self._led(level) if self.relative else level
