@@ -180,7 +180,11 @@ def refusal(error: Exception, source: object) -> CrystalError:
         causes.append(cause)
     text = " ".join(map(str, causes))
     for sign, (what, hint) in _REFUSALS.items():
-        if sign in text if isinstance(sign, str) else any(isinstance(c, sign) for c in causes):
+        if isinstance(sign, str):
+            fits = sign in text
+        else:
+            fits = any(isinstance(cause, sign) for cause in causes)
+        if fits:
             return CrystalError(what.format(unreachable=_unreachable()), where=source, hint=hint)
     why, hint = short(str(error), 300).rstrip("."), "check the folder or hub id, and the revision"
     if not isinstance(error, OSError | ValueError) or not why:

@@ -191,9 +191,11 @@ class Automaton:
         One character that no spelling, joiner or LEAD holds stands for all of its kind.
         """
         self._decoder.setstate((pending, 0))
-        chars = self._decoder.decode(bytes([byte]))
-        plain = [c.isascii() or c in self._wide for c in chars]
-        chars = [c if p else self._generic[not c.isalnum()] for c, p in zip(chars, plain)]
+        chars, (word, other) = [], self._generic
+        for char in self._decoder.decode(bytes([byte])):
+            if not char.isascii() and char not in self._wide:
+                char = word if char.isalnum() else other
+            chars.append(char)
         return chars, self._decoder.getstate()[0]
 
     def _possible(self, pending: bytes) -> list[str]:

@@ -125,7 +125,8 @@ def _check_size(folder: Path, stored: Sequence[Stored], source: object) -> None:
 
 
 def _most(config: Mapping[str, Any], *names: str) -> int:
-    return max((n for name in names if type(n := config.get(name)) is int), default=0)
+    found = [config.get(name) for name in names]
+    return max((n for n in found if type(n) is int), default=0)
 
 
 @contextmanager

@@ -92,7 +92,7 @@ class Lean(Cutter):
         self.backend.model = self.letters
         new = _words(self.backend, text) - self.words
         parts = {w[a:b] for w in new for b in range(1, len(w) + 1) for a in range(b)[-self.most :]}
-        found = [i for part in parts if (i := self.number.get(part)) is not None]
+        found = [self.number[part] for part in parts if part in self.number]
         self.words |= new
         if not self.known[found].all():
             self.known[found] = True

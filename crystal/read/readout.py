@@ -81,7 +81,8 @@ def readout(
     tokens below a prompt, and of an answer. temperature: divides the logits.
     Raises: CrystalError for an open task, a prompt longer than the context, logits that are nan.
     """
-    relative = (RELATIVE if tolerance is None else 0.0) if relative is None else relative
+    if relative is None:
+        relative = RELATIVE if tolerance is None else 0.0
     tolerance = TOLERANCE if tolerance is None else tolerance
     shares = ("tolerance", tolerance, "--tolerance 1e-4"), ("relative", relative, "0.01")
     for name, share, hint in shares:
@@ -185,7 +186,9 @@ class Walk:
         there, width = self.engine.there, len(self.order)
         weight = logits.index_select(1, self.order)
         weight -= weight.amax(-1, keepdim=True)
-        (weight if self.temperature == 1 else weight.div_(self.temperature)).exp_()
+        if self.temperature != 1:
+            weight /= self.temperature
+        weight.exp_()
         weight[:, logits.shape[1] :] = 0  # what fills up the last block
         alive = weight.flatten().index_select(0, there(asked.alive * width + asked.rank)).double()
         inside = weight.unflatten(1, (-1, BLOCK)).cumsum_(-1)
