@@ -157,17 +157,20 @@ class Engine:
         fits = max(np.array([len(ids) for ids in prompts]) + depth) <= self.window
         return (RaggedTree if fits and self.ragged else WholeTree)(self, prompts)
 
-    def in_parts(self, prompts: Sequence, work: Callable[[Sequence], list]) -> list:
+    def in_parts(self, prompts: Prompts, longest: int, work: Callable) -> list:
         """`work` on at most `batch` prompts at a time, its lists joined.
 
-        A part that does not fit into memory is done again with half the prompts and half the nodes
-        per forward, and the engine keeps to these.
-        Raises: CrystalError if a prompt does not fit, node by node.
+        work: prompts, and how many tokens each one's answer may take (`longest`, or what fits) ->
+        list. A part that does not fit into memory is done again with half the prompts and half the
+        nodes per forward, and the engine keeps to these.
+        Raises: CrystalError as `room`, and if a prompt does not fit, node by node.
         """
+        most = np.array([min(longest, self.room(ids)) for ids in prompts])
         size, done = self.batch, []
         while len(done) < len(prompts):
+            part = slice(len(done), len(done) + size)
             try:
-                done += work(prompts[len(done) : len(done) + size])
+                done += work(prompts[part], most[part])
                 continue
             except Exception as error:
                 if not lacking(error):

@@ -18,7 +18,7 @@ from ..ask.tasks import Task
 from ..errors import CrystalError
 from .automaton import START, Row, Table, spans
 from .engine import Engine
-from .tree import ROOT
+from .tree import ROOT, Prompts
 
 TOLERANCE, RELATIVE = 1e-4, 0.01  # where neither is named
 LEADS = 16  # nodes that hold only LEAD are computed as often as all others, and this many besides
@@ -63,7 +63,7 @@ class Nodes:
 
 def readout(
     engine: Engine,
-    prompts: Sequence[tuple[int, ...]],
+    prompts: Prompts,
     task: Task,
     *,
     tolerance: float | None = None,
@@ -92,14 +92,12 @@ def readout(
         what = f"a temperature is a positive number, not {temperature}"
         raise CrystalError(what, hint="1 is the model's own distribution")
     table = engine.table(task)
-    depths = [min(max_depth, engine.room(ids)) for ids in prompts]
     how = {"tolerance": tolerance, "relative": relative, "max_nodes": max_nodes}
 
-    def read(part: Sequence[tuple[tuple[int, ...], int]]) -> list[Readout]:
-        ids, deepest = zip(*part)
-        return Walk(engine, ids, table, max_depth=deepest, temperature=temperature, **how).run()
+    def read(ids: Prompts, most: np.ndarray) -> list[Readout]:
+        return Walk(engine, ids, table, max_depth=most, temperature=temperature, **how).run()
 
-    return engine.in_parts(list(zip(prompts, depths, strict=True)), read)
+    return engine.in_parts(prompts, max_depth, read)
 
 
 class Asked(NamedTuple):
@@ -129,19 +127,18 @@ class Walk:
     """
 
     engine: Engine
-    prompts: Sequence[tuple[int, ...]]
+    prompts: Prompts
     table: Table
     _: KW_ONLY
     tolerance: float | np.ndarray  # from the first round on of each prompt
     relative: float
     max_nodes: int
-    max_depth: Sequence[int]  # of each prompt
+    max_depth: np.ndarray  # of each prompt
     temperature: float
 
     def __post_init__(self) -> None:
         size, order = len(self.prompts), self.table.vocabulary.order
         options = self.table.automaton.task.options
-        self.max_depth = np.array(self.max_depth)
         self.tolerance = np.full(size, float(self.tolerance))
         self.spare = self.tolerance * MARGIN
         self.expanded, self.leads = np.zeros((2, size), np.int64)  # nodes computed; those in START

@@ -7,6 +7,7 @@ truncated; only the order of the samples is lost.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +20,11 @@ from ..ask.tasks import Task
 from ..errors import CrystalError
 from .automaton import START
 from .engine import Engine
-from .tree import ROOT
+from .tree import ROOT, Prompts
 from .vocabulary import END, VOID
 
 UNREADABLE = "\ufffd"  # the text of an answer that ran into an id which stands for no text
 MANY, OFTEN = 256, 4  # draws of a node, and of an outcome, above which a binomial is faster
-Prompt = tuple[int, ...]
 Draws = dict[str, int]  # text -> how often
 Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -40,13 +40,13 @@ class _Level:
     text: list[bytes]
 
 
-def draw(engine: Engine, prompt_ids: Prompt, n: int, **how) -> Draws:
+def draw(engine: Engine, prompt_ids: tuple[int, ...], n: int, **how) -> Draws:
     return draw_many(engine, [prompt_ids], n, **how)[0]
 
 
 def draw_many(
     engine: Engine,
-    prompts: Sequence[Prompt],
+    prompts: Prompts,
     n: int,
     *,
     seed: int,
@@ -64,17 +64,16 @@ def draw_many(
     for name, value in (("n", n), ("max_tokens", max_tokens)):
         if value < 1:
             raise CrystalError(f"{name} must be 1 or more, not {value}")
-    most, follow = [min(max_tokens, engine.room(ids)) for ids in prompts], _rule(engine, task)
-    work = list(zip(prompts, most, strict=True))
-    return engine.in_parts(work, lambda part: _draw(engine, *zip(*part), n, seed, follow))
+    work = functools.partial(_draw, engine, n, seed, _rule(engine, task))
+    return engine.in_parts(prompts, max_tokens, work)
 
 
 def _draw(
-    engine: Engine, prompts: Sequence[Prompt], most: Sequence[int], n: int, seed: int, follow: Rule
+    engine: Engine, n: int, seed: int, follow: Rule, prompts: Prompts, most: np.ndarray
 ) -> list[Draws]:
     """The draws of one tree's prompts; most (prompts,): tokens that an answer to each may take."""
-    size, most = len(prompts), np.array(most)
-    tree, each = engine.tree(prompts, most - 1), np.arange(size)
+    size, each = len(prompts), np.arange(len(prompts))
+    tree = engine.tree(prompts, most - 1)
     roots = [_digest(repr((int(seed), tuple(ids))).encode()) for ids in prompts]
     level = _Level(each, np.full(size, n), np.full(size, START), roots, [b""] * size)
     texts: list[Draws] = [{} for _ in prompts]
