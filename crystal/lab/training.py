@@ -6,11 +6,13 @@ precision weights of its parent: what ships is the lineage.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +37,6 @@ from trl.trainer import utils as trl_utils
 from ..ask.ladders import STAGES, WEIGHTS
 from ..files import root
 from ..read.checkpoints import converted
-from ..read.memory import hold
 from . import curricula, instructions
 from .recipes import INSTRUCTIONS, Recipe, on_the_way, rule
 
@@ -120,6 +121,22 @@ def load_checkpoint(folder: Path, frozen: str = "") -> tuple[Model, ModelTokeniz
     return model, AutoTokenizer.from_pretrained(folder)
 
 
+def _hold(on: bool) -> None:
+    """Keep freed memory for the next tensors, or give it back; where the C library is glibc.
+
+    By default the system gets large blocks back and fills every page with zeros when they are asked
+    for again: half of the time of a step of SFT on a real base. Held for longer than steps of one
+    kind, the heap falls to pieces and grows.
+    """
+    map_max, trim_threshold = -4, -1  # names of glibc's malloc.h
+    with suppress(AttributeError, OSError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(map_max, 0 if on else 2**16)
+        libc.mallopt(trim_threshold, 2**31 - 1 if on else 2**17)
+        if not on:
+            libc.malloc_trim(0)
+
+
 class Job(NamedTuple):
     """A stage to be trained: from the checkpoint `parent`, if any, into `out`/stage."""
 
@@ -184,11 +201,11 @@ class Curve(TrainerCallback):
         )
 
     def on_step_begin(self, args, state, control, **_: Any) -> None:
-        hold()
+        _hold(True)
 
     def on_step_end(self, args, state, control, model=None, **_: Any) -> None:
         if control.should_evaluate or control.should_training_stop:  # whose tensors are larger
-            hold(on=False)
+            _hold(False)
         if (step := state.global_step) in self.steps:
             save_checkpoint(model, self.tokenizer, self.job.out / f"{self.job.stage}-{step}")
 

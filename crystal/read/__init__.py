@@ -6,7 +6,6 @@ Knows one model and one prompt at a time. Knows nothing of stages or stores.
     cutting      a large tokenizer, of which only what a text needs is built               (torch)
     automaton    the reading rule, byte by byte, and a whole vocabulary pushed through it
     tree         forward passes over trees of tokens                                       (torch)
-    memory       work cut to the memory there is                                           (torch)
     checkpoints  weights that are the checkpoint's, and GGUF files dequantised once        (torch)
     engine       a checkpoint made ready, the fast tree proven                             (torch)
     readout      the exact distribution of an answer, not one sample drawn                 (torch)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import codecs
 import functools
-import itertools
+import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,53 +18,46 @@ from .vocabulary import END, VOID
 
 START = 0  # the state before anything but LEAD has been read
 OFF = -1  # decided: no option
-_TRIE = ("low", "high", "byte", "child", "own")  # see `Vocabulary`
-_UNKNOWN = np.iinfo(np.int32).min
 _WORD, _OTHER = "Жعא中あㄱ", "→∴◊※∎"  # of each kind, the first that no spelling holds is used
 
 
 def option_code(k: int) -> int:
-    """Of "decided: option number k". Codes below zero are decided, others are states."""
+    """Of "decided: option k". Codes below zero are decided, others are states."""
     return -2 - k
 
 
-@dataclass(frozen=True)
-class Characters:
+class Characters(NamedTuple):
     """Tokens below a node, by the character that begins there."""
 
     low: np.ndarray  # (n,) ranges low .. high of ranks, ascending, whose character is of one kind
     high: np.ndarray
     word: np.ndarray  # (n,) bool: a letter or digit
     unfinished: list[tuple[int, int, bytes]]  # texts low .. own that end within it, by these bytes
-    invalid: list[tuple[int, bytes]]  # nodes, and their bytes, that are of no character
+    invalid: list[tuple[int, bytes]]  # nodes of no character, and the begun one before them
 
 
 class Vocabulary:
     """The tokens in the order of their bytes, as a trie.
 
-    `order` (tokens,) rank -> id; texts first, then END, then VOID; `rank` is its inverse. Node i
-    holds the ranks low[i] .. high[i]; of these, low[i] .. own[i] end at it; its children are
-    child[i] .. child[i + 1], in the order of their `byte`.
+    order (tokens,): rank -> id; texts first, then END, then VOID. rank: its inverse. Node i holds
+    the ranks low[i] .. high[i]; of these, low[i] .. own[i] end at it; its children are child[i] ..
+    child[i + 1], in the order of their byte. pieces: per id its bytes, END or VOID.
     """
 
-    def __init__(self, pieces: Sequence[object]) -> None:
-        """pieces: per token id its bytes, END or VOID."""
-        marks = [[i for i, p in enumerate(pieces) if p is mark] for mark in (END, VOID)]
-        texts = [i for i, p in enumerate(pieces) if isinstance(p, bytes)]
-        texts.sort(key=pieces.__getitem__)
-        ends = len(texts) + len(marks[0])
-        order = np.array([*texts, *marks[0], *marks[1]], np.int64)
-        self._set(pieces, len(texts), ends, order, _trie([pieces[i] for i in texts]))
-
-    def _set(self, pieces, texts: int, ends: int, order: np.ndarray, trie: Sequence) -> None:
-        self.pieces, self.texts, self.ends, self.order = pieces, texts, ends, order
-        self.rank = np.empty_like(order)
-        self.rank[order] = np.arange(len(order))
-        self.low, self.high, self.byte, self.child, self.own = trie
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """arrays: as `arrays_of` gives them."""
+        self.order, self.ends = arrays["order"], int(arrays["ends"])
+        self.low, self.high, self.byte, self.child, self.own = _trie(arrays)
+        flat, end = arrays["bytes"].tobytes(), np.cumsum(arrays["length"]).tolist()
+        texts, self.texts = [flat[a:b] for a, b in zip([0, *end], end)], len(end)
+        self.rank = np.argsort(self.order)
+        marks = [END] * (self.ends - self.texts) + [VOID] * (len(self.order) - self.ends)
+        ranked = [*texts, *marks]
+        self.pieces = [ranked[i] for i in self.rank.tolist()]
         self.characters = functools.cache(self.characters)
 
     def characters(self, node: int) -> Characters:
-        """The tokens below a node whose byte begins a character beyond ASCII, by that character."""
+        """Below a node whose byte begins a character beyond ASCII."""
         left, whole, unfinished, invalid = [(node, bytes([self.byte[node]]))], [], [], []
         while left:
             at, text = left.pop()
@@ -71,7 +65,7 @@ class Vocabulary:
                 whole.append((self.low[at], self.high[at], text.decode().isalnum()))
             except UnicodeDecodeError as error:
                 if error.reason != "unexpected end of data":
-                    invalid.append((at, text))
+                    invalid.append((at, text[:-1]))
                     continue
                 if self.low[at] < self.own[at]:
                     unfinished.append((self.low[at], self.own[at], text))
@@ -80,27 +74,19 @@ class Vocabulary:
         low, high, word = merged(np.array(whole, np.int64).reshape(-1, 3).T)
         return Characters(low, high, word == 1, unfinished, invalid)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All of it, to be kept; see `of`."""
-        texts = [self.pieces[i] for i in self.order[: self.texts].tolist()]
-        found = {name: getattr(self, name) for name in ("order", *_TRIE)}
-        found["length"] = np.array([*map(len, texts)], np.int64)
-        found["bytes"] = np.frombuffer(b"".join(texts), np.uint8)
-        return found | {"ends": np.array(self.ends)}
 
-    @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> Vocabulary:
-        """The vocabulary whose `arrays` these are."""
-        order, end = arrays["order"], np.cumsum(arrays["length"]).tolist()
-        pieces, ends, flat = [VOID] * len(order), int(arrays["ends"]), arrays["bytes"].tobytes()
-        ids = order.tolist()
-        for i, a, b in zip(ids, [0, *end], end):
-            pieces[i] = flat[a:b]
-        for i in ids[len(end) : ends]:
-            pieces[i] = END
-        self = cls.__new__(cls)
-        self._set(pieces, len(end), ends, order, [arrays[name] for name in _TRIE])
-        return self
+def arrays_of(pieces: Sequence[object]) -> dict[str, np.ndarray]:
+    """What makes a `Vocabulary`, to be kept; pieces: per token id its bytes, END or VOID."""
+    ends, voids = ([i for i, p in enumerate(pieces) if p is mark] for mark in (END, VOID))
+    ids = [i for i, p in enumerate(pieces) if isinstance(p, bytes)]
+    ids.sort(key=pieces.__getitem__)
+    texts = [pieces[i] for i in ids]
+    return {
+        "order": np.array([*ids, *ends, *voids], np.int64),
+        "length": np.array([*map(len, texts)], np.int64),
+        "bytes": np.frombuffer(b"".join(texts), np.uint8),
+        "ends": np.array(len(ids) + len(ends)),
+    }
 
 
 def merged(ranges: np.ndarray) -> np.ndarray:
@@ -113,14 +99,13 @@ def merged(ranges: np.ndarray) -> np.ndarray:
     return np.stack([low[first], high[last], code[first]])
 
 
-def _trie(texts: list[bytes]) -> tuple[np.ndarray, ...]:
-    """The trie of sorted texts, breadth first; a node's children in the order of their byte."""
-    length = np.array([len(t) for t in texts], np.int64)
-    offset = np.concatenate([[0], np.cumsum(length)])
-    flat = np.frombuffer(b"".join(texts), np.uint8)
-    node = np.zeros(len(texts), np.int64)  # of each text, at the present depth
+def _trie(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    """(low, high, byte, child, own), breadth first."""
+    length, flat = arrays["length"], arrays["bytes"]
+    offset = np.cumsum(length) - length
+    node = np.zeros(len(length), np.int64)  # of each text, at the present depth
     zero = np.zeros(1, np.int64)
-    layers = [(zero, zero, np.array([len(texts)]), np.zeros(1, np.uint8))]
+    layers = [(zero, zero, np.array([len(length)]), np.zeros(1, np.uint8))]
     total, depth = 1, 0
     while (longer := np.flatnonzero(length > depth)).size:
         byte, at = flat[offset[longer] + depth], node[longer]
@@ -141,8 +126,8 @@ class Automaton:
     """`crystal.ask.tasks.read`, one byte at a time.
 
     A state is (what was read after LEAD, case-folded; the bytes of an unfinished character). It
-    lives as long as some continuation changes the answer: while it is a prefix of a spelling, or a
-    spelling and a joiner ("1." may become "1.5"). States are numbered as they are met.
+    lives while a continuation may change the answer: as a prefix of a spelling, or a spelling and a
+    joiner ("1." may become "1.5"). States are numbered as they are met.
     """
 
     def __init__(self, task: Task) -> None:
@@ -162,40 +147,37 @@ class Automaton:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.states: list[tuple[str, bytes]] = [("", b"")]
         self._index = {("", b""): START}
-        self._next = np.full((64, 256), _UNKNOWN, np.int32)
-        # each is asked for the same few things by every state, and by every walk
+        self._read_byte = functools.cache(self._read_byte)
         self._decoded = functools.cache(self._decoded)
         self._read_char = functools.cache(self._read_char)
         self._possible = functools.cache(self._possible)
 
     def step(self, states: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
-        """Codes after one more byte each: shape (n,) states, (n,) bytes -> (n,) int32."""
-        found = self._next[states, bytes_]
-        new = np.unique((states * 256 + bytes_)[found == _UNKNOWN])
-        for state, byte in map(divmod, new.tolist(), itertools.repeat(256)):
-            code = self._read_byte(state, byte)  # first: it may make `_next` a larger array
-            self._next[state, byte] = code
-        return self._next[states, bytes_]
+        """Codes one byte later: (n,) states, (n,) bytes -> (n,) int32."""
+        pairs, which = np.unique(states * 256 + bytes_, return_inverse=True)
+        codes = [self._read_byte(*divmod(pair, 256)) for pair in pairs.tolist()]
+        return np.array(codes, np.int32)[which]
 
     def end(self, state: int) -> int:
-        """The code when the answer ends here; an unfinished character has become U+FFFD."""
+        """The code if the answer ends here: an unfinished character is U+FFFD."""
         text, pending = self.states[state]
         text = self._read(text, pending.decode("utf-8", "replace"))
         return text if isinstance(text, int) else self._verdict(text)
 
     def within(self, state: int, pending: bytes) -> int:
-        """The code after the first bytes of a character, from a state that is within none."""
+        """The code after the first bytes of a character, from a state within none."""
         return self._settle(self.states[state][0], pending)
 
     def by_kind(self, state: int, lead: int) -> tuple[int, int] | None:
-        """What a letter or digit, and any other character, decides, where `lead` is the first byte
-        of a character beyond ASCII and nothing but its kind matters; else None.
+        """What a letter or digit, and what any other character decides, where these differ and
+        nothing else matters of a character beyond ASCII with this first byte; else None.
         """
         text, pending = self.states[state]
         if pending or any(c.encode()[0] == lead for c in self._wide):
             return None
-        outcomes = tuple(self._read_char(text, char) for char in self._generic)
-        return outcomes if all(isinstance(one, int) for one in outcomes) else None
+        word, other = (self._read_char(text, char) for char in self._generic)
+        decided = isinstance(word, int) and isinstance(other, int)
+        return (word, other) if decided and word != other else None
 
     def _read_byte(self, state: int, byte: int) -> int:
         text, pending = self.states[state]
@@ -206,21 +188,23 @@ class Automaton:
     def _decoded(self, pending: bytes, byte: int) -> tuple[list[str], bytes]:
         """The characters that a byte completes, and what is unfinished then.
 
-        A character that no spelling, joiner or LEAD holds stands for all of its kind.
+        One character that no spelling, joiner or LEAD holds stands for all of its kind.
         """
         self._decoder.setstate((pending, 0))
-        chars = self._decoder.decode(bytes([byte]))
-        plain = [c.isascii() or c in self._wide for c in chars]
-        chars = [c if p else self._generic[not c.isalnum()] for c, p in zip(chars, plain)]
+        chars, (word, other) = [], self._generic
+        for char in self._decoder.decode(bytes([byte])):
+            if not char.isascii() and char not in self._wide:
+                char = word if char.isalnum() else other
+            chars.append(char)
         return chars, self._decoder.getstate()[0]
 
     def _possible(self, pending: bytes) -> list[str]:
-        """Characters, one of each kind that matters, that may begin with these bytes."""
+        """One character of each kind that matters and may begin with these bytes."""
         wide = [c for c in self._wide if c.encode().startswith(pending)]
         return [*self._generic, "\ufffd", *wide]
 
     def _settle(self, text: str, pending: bytes) -> int:
-        """Number the state, unless whatever the unfinished character becomes decides the same."""
+        """The state's number, or what is decided whatever the unfinished character becomes."""
         if pending:
             outcomes = {self._read_char(text, char) for char in self._possible(pending)}
             if len(outcomes) == 1 and isinstance(only := outcomes.pop(), int):
@@ -229,8 +213,6 @@ class Automaton:
         if key not in self._index:
             self._index[key] = len(self.states)
             self.states.append(key)
-            if len(self.states) > len(self._next):
-                self._next = np.concatenate([self._next, np.full_like(self._next, _UNKNOWN)])
         return self._index[key]
 
     def _read(self, text: str, chars: Iterable[str]) -> str | int:
@@ -245,33 +227,20 @@ class Automaton:
         if not text and char in LEAD:
             return ""
         text += char.lower() if char.isascii() else char
-        if text in self.prefixes or (text[:-1] in self.codes and _may_join(text[-2], text[-1])):
+        if text in self.prefixes:
             return text
-        return self._verdict(text)
+        # a joiner behind a spelling: with a character to come, it may begin another word
+        may_join = char in JOINERS or (char in DIGIT_JOINERS and text[-2:-1] in string.digits)
+        return text if text[:-1] in self.codes and may_join else self._verdict(text)
 
     def _verdict(self, text: str) -> int:
-        """The longest spelling that starts `text` and ends at a boundary."""
-        for n in range(len(text), 0, -1):
-            after, then = text[n : n + 1], text[n + 1 : n + 2]
-            goes_on = _digit(then) if after in DIGIT_JOINERS else then.isalnum()
-            joined = goes_on and _may_join(text[n - 1], after)
-            if text[:n] in self.codes and not after.isalnum() and not joined:
-                return self.codes[text[:n]]
-        return OFF
-
-
-def _digit(char: str) -> bool:
-    return char.isascii() and char.isdigit()
-
-
-def _may_join(before: str, char: str) -> bool:
-    """Whether `char` can join `before`, a spelling's last character, with a character to come."""
-    return char != "" and (char in JOINERS or (char in DIGIT_JOINERS and _digit(before)))
+        found = self.task.pattern.match(text)
+        return self.codes[found[1]] if found else OFF
 
 
 @dataclass(frozen=True)
 class Row:
-    """One state's tokens as ranks in `Vocabulary.order`; both halves hold every token once."""
+    """One state's tokens as ranks in `Vocabulary.order`; the halves hold every token once."""
 
     live: np.ndarray  # (a,) ranks that leave the answer open
     to: np.ndarray  # (a,) the states they lead to
@@ -281,7 +250,7 @@ class Row:
 
     @cached_property
     def steps(self) -> tuple[np.ndarray, np.ndarray]:
-        """First ranks, ascending, and codes (a + r,): each code holds up to the next first rank."""
+        """First ranks (a + r,), ascending, and the codes that hold up to the next one."""
         begin = np.concatenate([self.live, self.low])
         order = np.argsort(begin)
         return begin[order], np.concatenate([self.to, self.code])[order]
@@ -289,7 +258,7 @@ class Row:
 
 @dataclass
 class Table:
-    """What every token does in every state of a task; a row is made when it is first asked for."""
+    """What every token does in every state of a task."""
 
     vocabulary: Vocabulary
     automaton: Automaton
@@ -298,17 +267,20 @@ class Table:
         self.row = functools.cache(self.row)
 
     def row(self, state: int) -> Row:
-        """Walks the vocabulary's trie; a subtree whose beginning decides is a range."""
-        seen = [np.stack(found) for found in self._visit(state)]
-        low, high, code = np.concatenate([self._specials(state), *seen], axis=1)
-        live, to = _each(low[code >= 0], high[code >= 0], code[code >= 0])
-        low, high, code = merged(np.stack([low, high, code])[:, code < 0])
-        counted = len(live) + int((high - low).sum())
-        assert counted == len(self.vocabulary.order), "a token is counted twice or not at all"
+        """Of one state; a subtree of the trie whose beginning decides is a range."""
+        texts, ends, size = self.vocabulary.texts, self.vocabulary.ends, len(self.vocabulary.order)
+        marks = [[texts, ends], [ends, size], [self.automaton.end(state), OFF]]
+        seen = np.concatenate([marks, *map(np.stack, self._visit(state))], axis=1)
+        low, high, code = seen[:, seen[2] >= 0]
+        live, to = spans(low, high - low), np.repeat(code, high - low)
+        order = np.argsort(live)
+        live, to = live[order], to[order]
+        low, high, code = merged(seen[:, seen[2] < 0])
+        assert len(live) + (high - low).sum() == size, "a token is counted twice or not at all"
         return Row(live, to, low, high, code)
 
     def follow(self, states: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-        """Codes that tokens of these ranks lead to from these states: (n,), (n,) -> (n,)."""
+        """Codes one token later: (n,) states, (n,) ranks -> (n,)."""
         found, which = np.unique(states, return_inverse=True)
         rows, size = [self.row(state) for state in found.tolist()], len(self.vocabulary.order)
         begin = np.concatenate([row.steps[0] + i * size for i, row in enumerate(rows)])
@@ -332,11 +304,11 @@ class Table:
     def _whole_characters(
         self, nodes: np.ndarray, states: np.ndarray
     ) -> tuple[list[tuple[np.ndarray, ...]], np.ndarray, np.ndarray]:
-        """Nodes (n,) that begin a character of which only the kind matters: decided at once.
+        """Decide nodes (n,) that begin a character of which only the kind matters.
 
         Returns ranges as `_visit` gives them, and the nodes and states that are left.
         """
-        vocab, ranges, odd, done = self.vocabulary, [], [], []
+        vocab, ranges, more, done = self.vocabulary, [], [], []
         byte = vocab.byte[nodes]
         for i in np.flatnonzero((byte >= 0xC2) & (byte <= 0xF4)).tolist():
             state = int(states[i])
@@ -345,33 +317,15 @@ class Table:
             done.append(i)
             found = vocab.characters(int(nodes[i]))
             ranges.append((found.low, found.high, np.where(found.word, *outcomes)))
-            single = [
-                (low, own, self.automaton.within(state, t)) for low, own, t in found.unfinished
-            ]
-            for node, text in found.invalid:
-                code = self.automaton.within(state, text[:-1])
-                if code >= 0:
-                    odd.append((node, code))
-                else:
-                    single.append((vocab.low[node], vocab.high[node], code))
+            single = [(a, b, self.automaton.within(state, text)) for a, b, text in found.unfinished]
             ranges.append(tuple(np.array(single, np.int64).reshape(-1, 3).T))
-        more = np.array(odd, np.int64).reshape(-1, 2)
+            more += [(one, self.automaton.within(state, text)) for one, text in found.invalid]
+        more = np.array(more, np.int64).reshape(-1, 2)
         nodes, states = np.delete(nodes, done), np.delete(states, done)
         return ranges, np.append(nodes, more[:, 0]), np.append(states, more[:, 1])
-
-    def _specials(self, state: int) -> np.ndarray:
-        texts, ends, size = self.vocabulary.texts, self.vocabulary.ends, len(self.vocabulary.order)
-        return np.array([[texts, ends], [ends, size], [self.automaton.end(state), OFF]])
 
 
 def spans(start: np.ndarray, count: np.ndarray) -> np.ndarray:
     """start[0], start[0]+1, ... count[0] of them, then from start[1], ..."""
     begin = np.cumsum(count) - count
     return np.repeat(start - begin, count) + np.arange(int(count.sum()))
-
-
-def _each(low: np.ndarray, high: np.ndarray, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every rank of the ranges (n,), ascending, and its code."""
-    ranks, codes = spans(low, high - low), np.repeat(code, high - low)
-    order = np.argsort(ranks)
-    return ranks[order], codes[order]

@@ -1,23 +1,21 @@
 """Weights that are the checkpoint's, all of them and no others; and GGUF files, dequantised once.
 
-transformers fills what a file lacks with random numbers and drops what it does not know; here
-neither is read. A GGUF file becomes a folder in hub layout, kept in the cache: what is read is the
-distribution of the *quantised* weights, computed in float32.
+transformers fills what a file lacks with random numbers and drops what it does not know: neither is
+read. A GGUF file becomes a folder in hub layout in the cache: what is read is the distribution of
+the *quantised* weights, computed in float32.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import transformers
@@ -29,11 +27,11 @@ from transformers.utils import cached_file
 from .. import texts
 from ..ask import sources
 from ..ask.ladders import WEIGHTS, pins, weights_sha256
-from ..ask.sources import refusal
 from ..errors import CrystalError
 from ..files import cache, explained, text
 
 FACTOR = 100  # by which an embedding may be larger than all that is stored: some are factorised
+Stored = tuple[str, str, Sequence[int]]  # of a weight: name, kind (F32, I8), shape
 _REALS = ("F64", "F32", "F16", "BF16")
 _LISTED = {
     "missing_keys": ("lack", ""),
@@ -43,21 +41,13 @@ _LISTED = {
 _SAVE = "save the model again with model.save_pretrained(folder)"
 
 
-class Stored(NamedTuple):
-    """One of the weights in a file."""
-
-    name: str
-    kind: str  # as safetensors calls it: F32, I8
-    shape: Sequence[int]
-
-
 def weights_of(
-    place: str, source: object, *, revision: str, dtype: str, spread: dict
+    place: str, source: object, *, revision: str, dtype: str, device_map: str | None
 ) -> PreTrainedModel:
     """The model of a folder or hub id, with exactly the weights of its files.
 
-    Raises: CrystalError for weights that are missing, surplus, of other shapes, not numbers, or
-    that cannot be loaded; for an adapter; for a model that is not causal.
+    Raises: CrystalError for weights that are missing, surplus, of other shapes or kinds; for an
+    adapter; else what transformers raises.
     """
     folder = Path(place)
     if (folder / "adapter_config.json").is_file():
@@ -66,22 +56,17 @@ def weights_of(
         raise CrystalError(what, where=source, hint=hint)
     stored = [*_stored(folder)]
     _check_size(folder, stored, source)
-    try:
-        with _quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(
-                place,
-                revision=revision,
-                trust_remote_code=False,
-                dtype=getattr(torch, dtype),
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                **spread,
-            )
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:  # foreign files go through much code that expects sound ones
-        raise refusal(error, source) from error
+    with _quiet():
+        model, info = AutoModelForCausalLM.from_pretrained(
+            place,
+            revision=revision,
+            trust_remote_code=False,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            device_map=device_map,
+        )
     _check_loaded(info, source)
     if not folder.is_dir():  # the hub's: its files lie where its configuration does
         stored = _stored(Path(cached_file(place, "config.json", revision=revision)).parent)
@@ -89,7 +74,7 @@ def weights_of(
     return model
 
 
-def weights_files(folder: Path) -> list[Path]:
+def _files(folder: Path) -> list[Path]:
     """The files that transformers reads: one, or those of an index, and nothing beside."""
     one, index = folder / WEIGHTS, folder / f"{WEIGHTS}.index.json"
     if one.is_file() or not index.is_file():
@@ -100,54 +85,46 @@ def weights_files(folder: Path) -> list[Path]:
 
 def _stored(folder: Path) -> Iterator[Stored]:
     """All weights in the files of a folder. Raises: CrystalError for a file that is not whole."""
-    for file in weights_files(folder):
-        _check_pointer(file)
+    for file in _files(folder):
+        with explained("the weights cannot be read", file), open(file, "rb") as opened:
+            pointer = opened.read(40).startswith(b"version https://git-lfs")
         try:
             with safe_open(file, "pt") as weights:
                 for name in sorted(weights.keys()):
                     part = weights.get_slice(name)
-                    yield Stored(name, part.get_dtype(), part.get_shape())
+                    yield name, part.get_dtype(), part.get_shape()
         except Exception as error:  # safetensors has a kind of its own, and others
             what = f"the file of weights is damaged: {texts.reason(error)[:160]}"
-            raise CrystalError(what, where=file, hint="fetch or copy it again") from error
-
-
-def _check_pointer(file: Path) -> None:
-    with explained("the weights cannot be read", file), open(file, "rb") as opened:
-        begins = opened.read(40)
-    if begins.startswith(b"version https://git-lfs"):
-        what = "the file is a pointer of Git LFS, not the weights"
-        raise CrystalError(what, where=file, hint="git lfs pull, in that folder")
+            hint = "fetch or copy it again"
+            if pointer:
+                what = "the file is a pointer of Git LFS, not the weights"
+                hint = "git lfs pull, in that folder"
+            raise CrystalError(what, where=file, hint=hint) from error
 
 
 def _check_size(folder: Path, stored: Sequence[Stored], source: object) -> None:
-    """Refuse a configuration that asks for more than the files can hold, before it is built."""
-    numbers = sum(math.prod(one.shape) for one in stored)
-    told = folder / "config.json"
+    """Raises: CrystalError for a configuration that asks for more than the files can hold."""
+    numbers, told = sum(math.prod(shape) for *_, shape in stored), folder / "config.json"
     try:
         config = json.loads(told.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        parts = [one for one in (config, config.get("text_config")) if isinstance(one, dict)]
+    except (OSError, ValueError, RecursionError, AttributeError):
         return  # transformers says what is wrong
-    config = config if isinstance(config, dict) else {}
-    inner = config.get("text_config")
-    every = [config, *([inner] if isinstance(inner, dict) else [])]
-    for part in every if not any("quantization_config" in part for part in every) else ():
-        layers, vocabulary, width = (_most(part, names) for names in _SIZES)
+    if any("quantization_config" in part for part in parts):
+        return
+    for part in parts:
+        layers = _most(part, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+        width = _most(part, "hidden_size", "n_embd", "d_model")
+        vocabulary = _most(part, "vocab_size")
         if layers > len(stored) or vocabulary * width > FACTOR * numbers:
             what = f"the configuration asks for {layers} layers, {vocabulary} tokens and a width "
             what += f"of {width}; the files hold {len(stored)} weights of {numbers} numbers"
             raise CrystalError(what, where=source, hint=f"correct {told}, or fetch it again")
 
 
-_SIZES = (
-    ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-    ("vocab_size",),
-    ("hidden_size", "n_embd", "d_model"),
-)
-
-
-def _most(config: Mapping[str, Any], names: Sequence[str]) -> int:
-    return max((n for name in names if type(n := config.get(name)) is int), default=0)
+def _most(config: Mapping[str, Any], *names: str) -> int:
+    found = [config.get(name) for name in names]
+    return max((n for n in found if type(n) is int), default=0)
 
 
 @contextmanager
@@ -163,7 +140,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _check_loaded(info: Mapping[str, Any], source: object) -> None:
-    """Raises: CrystalError if the files are not exactly the weights that the model has."""
+    """Raises: CrystalError unless the files hold exactly the weights that the model has."""
     for kind, (verb, of) in _LISTED.items():
         found = info.get(kind, ())
         if names := sorted(name if isinstance(name, str) else name[0] for name in found):
@@ -189,16 +166,17 @@ def _check_stored(model: PreTrainedModel, stored: Iterable[Stored], source: obje
         raise CrystalError(f"the weights are quantised by {by}", where=source, hint=hint)
     # what is stored may be called otherwise, or be a part of a weight: so all but known buffers
     buffers = (name for name, one in model.named_buffers() if not one.is_floating_point())
-    whole = {name.rpartition(".")[2] for name in buffers}
-    left = [
-        getattr(one, "_keys_to_ignore_on_load_unexpected", ()) for one in (model, model.base_model)
+    passed = {name.rpartition(".")[2] for name in buffers}
+    ignored = [
+        pattern
+        for one in (model, model.base_model)
+        for pattern in getattr(one, "_keys_to_ignore_on_load_unexpected", None) or ()
     ]
     wanted = {name for name, one in model.state_dict().items() if one.is_floating_point()}
     wanted |= {name.removeprefix(f"{model.base_model_prefix}.") for name in wanted}
-    left = re.compile("|".join(["$.", *(f"(?:{one})" for names in left for one in names or ())]))
     for name, kind, _ in stored:
-        known = name not in wanted and (name.rpartition(".")[2] in whole or left.search(name))
-        if kind not in _REALS and not known:
+        buffer = name.rpartition(".")[2] in passed or any(re.search(one, name) for one in ignored)
+        if kind not in _REALS and (name in wanted or not buffer):
             what = f"the weights {name} are stored as {kind}, and nothing says what for"
             hint = "save the model in float32, float16 or bfloat16"
             raise CrystalError(what, where=source, hint=hint)
@@ -209,11 +187,8 @@ def check_causal(model: PreTrainedModel, source: object) -> None:
     device = next(iter(model.parameters())).device
     first = min(7, model.get_input_embeddings().weight.shape[0] - 1)
     ids = torch.tensor([[first, 0, first], [first, 0, 1]], device=device)
-    try:
-        with torch.inference_mode():
-            logits = model(input_ids=ids, use_cache=False).logits[:, 1].double()
-    except Exception as error:  # code of any architecture
-        raise refusal(error, source) from error
+    with torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False).logits[:, 1].double()
     if not torch.isfinite(logits).all():
         hint = "fetch the weights again, or a wider --dtype"
         raise CrystalError("the logits are not numbers", where=source, hint=hint)
@@ -235,13 +210,13 @@ _ASIDE = {
     "final_logit_softcapping": "final_logit_softcapping",
     "vocab_size": "vocab_size",
 }
-_DIGITS = (pre_tokenizers.Digits(individual_digits=True),)
-_BEFORE = {"default": (), "gpt-2": (), "smollm": _DIGITS}  # what stands before GPT-2's pattern
+# What stands before GPT-2's pattern, by the name that a file gives.
+_BEFORE = {"default": [], "gpt-2": [], "smollm": [pre_tokenizers.Digits(individual_digits=True)]}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """What is known of a converted checkpoint. Its folder holds it as JSON."""
+    """What is known of a converted checkpoint, and kept in its folder as JSON."""
 
     sha256: str  # of the GGUF file
     scheme: str  # how its weights are quantised, such as "Q4_K_M"
@@ -257,7 +232,7 @@ class Converted:
 
 
 def converted(source: str, revision: str | None = None) -> tuple[Path, Converted]:
-    """The folder of a source that `sources.packed` names, made if it is not there yet.
+    """The folder of a source that is `sources.packed`, made if it is not there yet.
 
     revision: the sha256 that the GGUF file must have.
     Raises: CrystalError for a file that cannot be had or read, or that states what transformers
@@ -271,46 +246,40 @@ def converted(source: str, revision: str | None = None) -> tuple[Path, Converted
     hint = f"rm -r {folder}: the next command makes it again"
     try:
         note = Converted(**texts.load_file(folder / NOTE, hint))
-        if note.weights == weights_sha256(folder) and note.files == _beside(folder):
+        files = pins(folder)
+        del files[NOTE]
+        if note.weights == weights_sha256(folder) and note.files == files:
             return folder, note
     except (TypeError, OSError):
         pass
     raise CrystalError("the converted checkpoint is damaged", where=folder, hint=hint)
 
 
-def _beside(folder: Path) -> dict[str, str]:
-    return {name: digest for name, digest in pins(folder).items() if name != NOTE}
-
-
 def _convert(file: Path, sha256: str, folder: Path) -> None:
     print(f"converting {file.name} to safetensors (once)", file=sys.stderr, flush=True)
-    with explained("the checkpoint cannot be converted", folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as aside:
-            whole = Path(aside) / "whole"
-            meta = _write(file, whole)
-            note = Converted(
-                **meta,
-                sha256=sha256,
-                transformers=transformers.__version__,
-                files=_beside(whole),
-                weights=weights_sha256(whole),
-            )
-            (whole / NOTE).write_text(json.dumps(asdict(note), indent=1), encoding="utf-8")
-            if not folder.exists():  # another process may have made it meanwhile
-                os.replace(whole, folder)
+    with sources.arriving(folder, "the checkpoint cannot be converted") as whole:
+        meta = _write(file, whole)
+        made = {"transformers": transformers.__version__, "weights": weights_sha256(whole)}
+        note = Converted(**meta, **made, sha256=sha256, files=pins(whole))
+        (whole / NOTE).write_text(json.dumps(asdict(note), indent=1), encoding="utf-8")
 
 
 def _write(file: Path, folder: Path) -> dict[str, str]:
     """Dequantise a file into a folder in hub layout; what the file says of itself."""
-    meta, numbers = _metadata(file)
-    how = {"gguf_file": file.name, "dtype": torch.float32, "output_loading_info": True}
+    from gguf import GGUFReader, LlamaFileType
+
+    what = "it is no sound GGUF file"
     try:
+        reader = GGUFReader(file)
+        meta = {key: field.contents() for key, field in reader.fields.items()}
+        meta = {key: value for key, value in meta.items() if not isinstance(value, list)}
+        numbers = sum(int(tensor.n_elements) for tensor in reader.tensors)
+        what = "transformers cannot read it"
+        how = {"gguf_file": file.name, "dtype": torch.float32, "output_loading_info": True}
         model, info = AutoModelForCausalLM.from_pretrained(file.parent, **how)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except Exception as error:  # foreign bytes go through much code that expects sound ones
-        what = f"transformers cannot read it: {texts.reason(error)[:200]}"
-        raise _refused(what, file) from error
+        raise _refused(f"{what}: {texts.reason(error)[:200]}", file) from error
     _check_loaded(info, file)
     _set_pre_tokenizer(tokenizer, meta, file)
     _check_whole(model, meta, numbers, file)
@@ -319,7 +288,9 @@ def _write(file: Path, folder: Path) -> dict[str, str]:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     name, licence = (str(meta.get(f"general.{key}", "")) for key in ("name", "license"))
-    return {"scheme": _scheme(meta), "name": name, "licence": licence}
+    schemes = {kind.value: kind.name.removeprefix("MOSTLY_") for kind in LlamaFileType}
+    scheme = schemes.get(meta.get("general.file_type"), "of an unstated scheme")
+    return {"scheme": scheme, "name": name, "licence": licence}
 
 
 def _refused(what: str, file: Path) -> CrystalError:
@@ -327,36 +298,21 @@ def _refused(what: str, file: Path) -> CrystalError:
     return CrystalError(what, where=file, hint=hint)
 
 
-def _metadata(file: Path) -> tuple[dict[str, Any], int]:
-    """The metadata of a GGUF file, lists left out, and how many numbers its tensors hold."""
-    try:
-        from gguf import GGUFReader
-
-        reader = GGUFReader(file)
-        meta = {key: field.contents() for key, field in reader.fields.items()}
-        meta = {key: value for key, value in meta.items() if not isinstance(value, list)}
-        return meta, sum(int(tensor.n_elements) for tensor in reader.tensors)
-    except ModuleNotFoundError:
-        raise
-    except Exception as error:
-        raise _refused(f"it is no sound GGUF file: {str(error)[:200]}", file) from error
-
-
 def _set_pre_tokenizer(tokenizer: Any, meta: dict[str, Any], file: Path) -> None:
-    """Give the tokenizer the pre-tokenizer that the file names; transformers ignores the name."""
+    """Set what the file names; transformers ignores the name."""
     if meta.get("tokenizer.ggml.model") == "llama":  # SentencePiece, which needs none
         return
     name = meta.get("tokenizer.ggml.pre", "")
     if name not in _BEFORE:
         what = f"how its tokenizer cuts a text ({str(name)[:40]!r}) is not known here"
         raise _refused(what, file)
-    parts = [*_BEFORE[name], pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    whole = pre_tokenizers.Sequence(parts) if len(parts) > 1 else parts[0]
-    tokenizer.backend_tokenizer.pre_tokenizer = whole
+    last = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    parts = pre_tokenizers.Sequence([*_BEFORE[name], last]) if _BEFORE[name] else last
+    tokenizer.backend_tokenizer.pre_tokenizer = parts
 
 
 def _check_whole(model: Any, meta: dict[str, Any], numbers: int, file: Path) -> None:
-    """Refuse a file of which transformers would use only a part: numbers, or keys."""
+    """Refuse a file of whose numbers or keys transformers would use only a part."""
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
     used = sum(weight.numel() for weight in model.parameters())
@@ -371,12 +327,3 @@ def _check_whole(model: Any, meta: dict[str, Any], numbers: int, file: Path) -> 
         if name not in _ASIDE or getattr(model.config, _ASIDE[name], None) != value:
             what = f"it states {key} = {str(value)[:60]}, which transformers leaves out"
             raise _refused(what, file)
-
-
-def _scheme(meta: dict[str, Any]) -> str:
-    from gguf import LlamaFileType
-
-    try:
-        return LlamaFileType(meta["general.file_type"]).name.removeprefix("MOSTLY_")
-    except (KeyError, ValueError):
-        return "of an unstated scheme"

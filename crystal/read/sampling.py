@@ -7,10 +7,11 @@ truncated; only the order of the samples is lost.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 
 import numpy as np
 import torch
@@ -19,14 +20,11 @@ from ..ask.tasks import Task
 from ..errors import CrystalError
 from .automaton import START
 from .engine import Engine
-from .memory import in_parts
-from .tree import ROOT
+from .tree import ROOT, Prompts
 from .vocabulary import END, VOID
 
 UNREADABLE = "\ufffd"  # the text of an answer that ran into an id which stands for no text
-BLOCK = 256  # nodes whose float64 probabilities are held at once: more would leave the cache
 MANY, OFTEN = 256, 4  # draws of a node, and of an outcome, above which a binomial is faster
-Prompt = tuple[int, ...]
 Draws = dict[str, int]  # text -> how often
 Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -42,13 +40,13 @@ class _Level:
     text: list[bytes]
 
 
-def draw(engine: Engine, prompt_ids: Prompt, n: int, **how) -> Draws:
+def draw(engine: Engine, prompt_ids: tuple[int, ...], n: int, **how) -> Draws:
     return draw_many(engine, [prompt_ids], n, **how)[0]
 
 
 def draw_many(
     engine: Engine,
-    prompts: Sequence[Prompt],
+    prompts: Prompts,
     n: int,
     *,
     seed: int,
@@ -66,24 +64,23 @@ def draw_many(
     for name, value in (("n", n), ("max_tokens", max_tokens)):
         if value < 1:
             raise CrystalError(f"{name} must be 1 or more, not {value}")
-    most, follow = [min(max_tokens, engine.room(ids)) for ids in prompts], _rule(engine, task)
-    work = list(zip(prompts, most, strict=True))
-    return in_parts(engine, work, lambda part: _draw(engine, *zip(*part), n, seed, follow))
+    work = functools.partial(_draw, engine, n, seed, _rule(engine, task))
+    return engine.in_parts(prompts, max_tokens, work)
 
 
 def _draw(
-    engine: Engine, prompts: Sequence[Prompt], most: Sequence[int], n: int, seed: int, follow: Rule
+    engine: Engine, n: int, seed: int, follow: Rule, prompts: Prompts, most: np.ndarray
 ) -> list[Draws]:
     """The draws of one tree's prompts; most (prompts,): tokens that an answer to each may take."""
-    size, most = len(prompts), np.array(most)
-    tree, each = engine.tree(prompts, most - 1), np.arange(size)
+    size, each = len(prompts), np.arange(len(prompts))
+    tree = engine.tree(prompts, most - 1)
     roots = [_digest(repr((int(seed), tuple(ids))).encode()) for ids in prompts]
     level = _Level(each, np.full(size, n), np.full(size, START), roots, [b""] * size)
     texts: list[Draws] = [{} for _ in prompts]
     first, logits = 0, iter([(slice(0, size), tree.roots)])  # first: number of the first node
     for step in range(1, most.max() + 1):
-        parts = [_split(level, rows, block) for rows, block in _blocks(logits)]
-        parent, token, count = map(np.concatenate, zip(*parts, strict=True))
+        parts = zip(*_split(level, logits), strict=True)
+        parent, token, count = map(np.concatenate, parts)
         owner, state = level.owner[parent], follow(level.state[parent], token)
         text = _longer(level.text, engine.pieces, parent, token)
         done = (state < 0) | (step == most[owner])
@@ -96,7 +93,7 @@ def _draw(
         keys = [_digest(level.key[node] + t.to_bytes(4, "little")) for node, t in path]
         level = _Level(owner[on], count[on], state[on], keys, [text[i] for i in on])
         first, logits = tree.nodes, tree.grow(level.owner, above, token[on])
-    return [dict(sorted(found.items(), key=itemgetter(1), reverse=True)) for found in texts]
+    return [dict(Counter(found).most_common()) for found in texts]
 
 
 def _digest(of: bytes) -> bytes:
@@ -112,20 +109,15 @@ def _rule(engine: Engine, task: Task | None) -> Rule:
     return lambda state, token: table.follow(state, vocabulary.rank[token])
 
 
-def _blocks(logits: Iterator[tuple[slice, torch.Tensor]]) -> Iterator[tuple[slice, torch.Tensor]]:
-    """The chunks of a level, cut into runs of at most BLOCK nodes."""
-    for rows, chunk in logits:
-        low = rows.start
-        for block in chunk.split(BLOCK):
-            yield slice(low, low := low + len(block)), block
-
-
-def _split(level: _Level, rows: slice, logits: torch.Tensor) -> tuple[np.ndarray, ...]:
+def _split(
+    level: _Level, logits: Iterator[tuple[slice, torch.Tensor]]
+) -> Iterator[tuple[np.ndarray, ...]]:
     """One token later: node, token and count of every distinct outcome (m,), ascending."""
-    chance = torch.softmax(logits.double(), -1).cpu().numpy()
-    found, count = _multinomials(level.key[rows], level.count[rows], chance)
-    node, token = np.divmod(found, logits.shape[-1])
-    return node + rows.start, token, count
+    for rows, chunk in logits:
+        chance = torch.softmax(chunk.double(), -1).cpu().numpy()
+        found, count = _multinomials(level.key[rows], level.count[rows], chance)
+        node, token = np.divmod(found, chunk.shape[-1])
+        yield node + rows.start, token, count
 
 
 def _multinomials(

@@ -1,14 +1,14 @@
 """A model behind an OpenAI-compatible server: vLLM, SGLang, TGI, llama.cpp, `transformers serve`.
 
 Every setting that could truncate the distribution is sent: for what is not sent, a server may take
-the model's generation_config.json, top-k 50, or no sampling at all. `connect` sends the most that
-are not refused, `probe` measures whether any is ignored.
+the model's generation_config.json, top-k 50, or no sampling at all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import threading
@@ -72,20 +72,12 @@ class Reply(NamedTuple):
     cut: int  # of these, ended by max_tokens
 
 
-class Transient(Exception):
-    """Another try may help; after seconds that the server may have named."""
+class Failed(Exception):
+    """How a request ended. tries: how many may be made of it; after: seconds before the next."""
 
-    def __init__(self, said: str, *, after: float = 0.0, brief: bool = True) -> None:
+    def __init__(self, said: str, *, tries: float = TRIES, status=0, after: float = 0.0) -> None:
         super().__init__(said)
-        self.after, self.brief = after, brief  # brief: give up after TRIES
-
-
-class Refused(Exception):
-    """The server will not, however often it is asked."""
-
-    def __init__(self, status: int, said: str) -> None:
-        super().__init__(f"status {status}: {said}")
-        self.status = status
+        self.tries, self.status, self.after = tries, status, after
 
 
 @dataclass(kw_only=True)
@@ -108,27 +100,24 @@ class Server:
     ) -> Reply:
         """1 to n answers to a text (COMPLETION) or to a user's message (CHAT).
 
-        Raises: CrystalError in the server's words (from Refused), or once patience is at its end.
+        Raises: CrystalError in the server's words (from Failed), or once patience is at its end.
         """
-        message, few = [{"role": "user", "content": text}], n
-        put = {"prompt": text} if template == COMPLETION else {"messages": message}
-        how = {"max_tokens": max_tokens, "seed": seed, **self.settings(temperature)}
+        turns = [{"role": "user", "content": text}]
+        put = {"prompt": text} if template == COMPLETION else {"messages": turns}
+        put |= {"max_tokens": max_tokens, "seed": seed, **self.settings(temperature)}
+        few = n
         while True:
-            body = {"model": self.model, **put, **how, "n": few}
             try:
-                reply = self._tried(template, body)
-            except Transient as error:
-                what = f"the server did not give an answer: {error}"
-                raise CrystalError(what, where=self.url, hint=_AGAIN) from error
-            except Refused as error:
+                reply = self._tried(template, {"model": self.model, **put, "n": few})
+                break
+            except Failed as error:
                 if few == 1 or error.status not in (400, 422):
                     what, hint = self._refusal(template, error)
                     raise CrystalError(what, where=self.url, hint=hint) from error
-                # perhaps it takes fewer answers a request: llama.cpp as many as it has slots
-                few = 1 << (few - 1).bit_length() - 1
-                continue
-            self.batch = min(self.batch, few) if few < n else self.batch
-            return reply
+            # perhaps it takes fewer answers a request: llama.cpp as many as it has slots
+            few = 1 << (few - 1).bit_length() - 1
+        self.batch = min(self.batch, few) if few < n else self.batch
+        return reply
 
     def models(self) -> list[dict]:
         """What the server says it serves, each with an "id"; empty where it cannot say.
@@ -137,41 +126,38 @@ class Server:
         """
         try:
             listed = self._once("models").get("data")
-        except Refused:
-            return []
-        except Transient as error:
+        except Failed as error:
             if not isinstance(error.__cause__, requests.RequestException):
                 return []
             hint = "start it, or say where it is: --server URL, or $CRYSTAL_SERVER"
             what = f"no server answers there: {error}"
             raise CrystalError(what, where=self.url, hint=hint) from error
-        listed = listed if isinstance(listed, list) else []
-        return [entry for entry in listed if isinstance(entry, dict) and "id" in entry]
+        entries = listed if isinstance(listed, list) else []
+        return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
 
     def _once(self, path: str, body: dict | None = None) -> dict:
-        """One try. Raises: Transient, Refused."""
-        method = "GET" if body is None else "POST"
+        """One try. Raises: Failed."""
+        ask = self.session.post if body else self.session.get
         seconds = min(10.0, self.timeout), self.timeout  # to connect, to reply
         how = dict(json=body, auth=_sign, timeout=seconds, allow_redirects=False)
         try:
-            reply = self.session.request(method, f"{self.url}/v1/{path}", **how)
+            reply = ask(f"{self.url}/v1/{path}", **how)
         except requests.RequestException as error:
             late = isinstance(error, requests.Timeout)
             kind = "no reply in time" if late else "no connection"
-            raise Transient(f"{kind} ({_short(str(error))})", brief=False) from error
+            raise Failed(f"{kind} ({_short(str(error))})", tries=math.inf) from error
         self.software = reply.headers.get("Server", self.software)
-        status, after = reply.status_code, reply.headers.get("Retry-After", "")
-        if (busy := status in _BUSY) or status >= 500:
-            seconds = float(after) if is_number(after) else 0.0
-            raise Transient(f"status {status}: {_said(reply)}", after=seconds, brief=not busy)
-        if status != 200:
-            raise Refused(status, _said(reply))
+        if (status := reply.status_code) != 200:
+            after = reply.headers.get("Retry-After", "")
+            how = {"status": status, "after": float(after) if is_number(after) else 0.0}
+            how["tries"] = math.inf if status in _BUSY else TRIES if status >= 500 else 1
+            raise Failed(f"status {status}: {_said(reply)}", **how)
         try:
             payload = reply.json()
         except ValueError as error:
-            raise Transient(f"a reply that is no JSON: {_short(reply.text)!r}") from error
+            raise Failed(f"a reply that is no JSON: {_short(reply.text)!r}") from error
         if not isinstance(payload, dict):
-            raise Transient(f"a reply that is no JSON object: {_short(reply.text)!r}")
+            raise Failed(f"a reply that is no JSON object: {_short(reply.text)!r}")
         return payload
 
     def _tried(self, template: str, body: dict) -> Reply:
@@ -179,18 +165,20 @@ class Server:
         wait = tenacity.wait_random_exponential(multiplier=self.pause, max=60 * self.pause)
 
         def hopeless(state: tenacity.RetryCallState) -> bool:
-            brief = state.outcome.exception().brief
-            return self.halted.is_set() or (brief and state.attempt_number >= TRIES)
+            return self.halted.is_set() or state.attempt_number >= state.outcome.exception().tries
 
         return tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Transient),
+            retry=tenacity.retry_if_exception_type(Failed),
             reraise=True,
             sleep=tenacity.sleep_using_event(self.halted),
             wait=lambda state: max(wait(state), state.outcome.exception().after),
             stop=tenacity.stop_any(hopeless, tenacity.stop_before_delay(self.patience)),
         )(lambda: _reply(self._once(ENDPOINTS[template], body), template, body["n"]))
 
-    def _refusal(self, template: str, error: Refused) -> tuple[str, str]:
+    def _refusal(self, template: str, error: Failed) -> tuple[str, str]:
+        """What an error means, and what helps."""
+        if error.tries > 1:
+            return f"the server did not give an answer: {error}", _AGAIN
         if error.status in (401, 403):
             return f"the server wants another key: {error}", _KEY
         served = [str(entry["id"]) for entry in self.models()]
@@ -226,18 +214,18 @@ def address(given: str | None) -> str:
 
 
 def _reply(payload: dict, template: str, n: int) -> Reply:
-    """Raises: Transient for anything but 1 to n whole answers."""
+    """Raises: Failed for anything but 1 to n whole answers."""
     try:
         choices = payload["choices"]
         plain = template == COMPLETION
         texts = [c["text"] if plain else c["message"].get("content") or "" for c in choices]
         ends = [choice.get("finish_reason") for choice in choices]
     except (KeyError, TypeError, AttributeError) as error:
-        raise Transient(f"a reply without answers: {_short(json.dumps(payload))}") from error
+        raise Failed(f"a reply without answers: {_short(json.dumps(payload))}") from error
     if not 1 <= len(texts) <= n or not all(isinstance(text, str) for text in texts):
-        raise Transient(f"{len(texts)} answers where 1 to {n} texts were asked for")
+        raise Failed(f"{len(texts)} answers where 1 to {n} texts were asked for")
     if odd := [end for end in ends if end not in _ENDS]:
-        raise Transient(f"an answer that was not finished: {odd[0]!r}")
+        raise Failed(f"an answer that was not finished: {odd[0]!r}")
     return Reply(tuple(texts), ends.count("length"))
 
 
@@ -287,12 +275,12 @@ def connect(url: str, model: str, template: str, **settings) -> Server:
     for server.settings in DIALECTS:
         try:
             server.ask(template, "A word:", n=1, max_tokens=1, seed=1)
-            break
+            return server
         except CrystalError as error:
-            status = getattr(error.__cause__, "status", None)
-            if status not in (400, 422) or server.settings is DIALECTS[-1]:
+            if getattr(error.__cause__, "status", 0) not in (400, 422):
                 raise
-    return server
+            refused = error
+    raise refused
 
 
 HOT, WARM, PROBES, ASKED, SHARE = 100.0, 2.0, 128, 16, 0.7  # see `probe`
@@ -313,7 +301,7 @@ def probe(server: Server, template: str, workers: int = 4) -> str:
         try:
             return _probed(server, template, workers, temperature)
         except CrystalError as error:
-            if not isinstance(error.__cause__, Refused):
+            if getattr(error.__cause__, "tries", 0) != 1:
                 raise
     return f"not probed: it refuses a temperature of {WARM:g}"
 
@@ -332,12 +320,11 @@ def _probed(server: Server, template: str, workers: int, temperature: float) -> 
             server.batch = 1 if alone else server.batch
             sure = f"and at {WARM:g}, the most it takes, a model may be so sure"
             return differ if whole else f"not probed: {differ}, {sure}"
-    hint = "start it so that it samples, without top-k, and minds seeds"
-    raise CrystalError(
-        f"the server does not draw from the whole distribution: {differ}, where nearly all should",
-        where=f"{server.url}, asked as {server.settings.__name__}",
-        hint=f"{hint} (vLLM: --generation-config vllm)",
-    )
+    what = "the server does not draw from the whole distribution"
+    where = f"{server.url}, asked as {server.settings.__name__}"
+    hint = "start it so that it samples, without top-k, and minds seeds "
+    hint += "(vLLM: --generation-config vllm)"
+    raise CrystalError(f"{what}: {differ}, where nearly all should", where=where, hint=hint)
 
 
 def _hot(

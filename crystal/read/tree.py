@@ -3,8 +3,8 @@
 A tree grows in rounds; every node is one token, computed once, below a prompt or an earlier node.
 
     RaggedTree   the prompts, every beginning that they share once, and in each round the nodes of
-                 all prompts form one flat row without padding; only attention (`ragged_prompts`,
-                 `ragged_tree`) knows whose token is whose. For models that prove themselves
+                 all prompts form one flat row without padding; only attention knows whose token is
+                 whose. For models that prove themselves
     WholeTree    any other causal LM (recurrent layers, short windows, ...): every node is prompt +
                  path from the beginning; the same logits at the price of prompt length x nodes
 """
@@ -12,8 +12,7 @@ A tree grows in rounds; every node is one token, computed once, below a prompt o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ class Spread:
 
     @classmethod
     def of(cls, prompt: np.ndarray, there: Callable[[np.ndarray], torch.Tensor]) -> Spread:
-        """prompt (rows,): whose each row is, ascending from 0. there: puts arrays on the device."""
+        """prompt (rows,): whose each row is, ascending from 0. there: `Engine.there`."""
         count = np.bincount(prompt)
         slots = int(count.max())
         place = prompt * slots + np.arange(len(prompt)) - (np.cumsum(count) - count)[prompt]
@@ -59,24 +58,15 @@ class Spread:
         return _select(table.flatten(0, 1), self.place)
 
 
-@dataclass
-class Packed(Spread):
-    """The beginnings of the prompts as one flat row."""
-
-    # layer -> keys and values (prompts, heads, longest, width), where the layer is
-    kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-
-
 def ragged_prompts(
-    module, query, key, value, attention_mask, scaling, tree: Packed, softcap=None, s_aux=None, **_
+    module, query, key, value, attention_mask, scaling, tree, softcap=None, s_aux=None, **_
 ):
     """Causal attention of each prompt to itself: (1, heads, tokens, width) -> (1, tokens, heads,
-    width), None. Only here are prompts padded: behind, where earlier positions never see it.
+    width), None. Only here are prompts padded, behind, where nobody sees it.
     """
-    query, key, value = (
-        tree.table(x[0].transpose(0, 1)).transpose(1, 2) for x in (query, key, value)
-    )
-    tree.kept[module.layer_idx] = key.contiguous(), value.contiguous()
+    table = tree.packed.table
+    query, key, value = (table(x[0].transpose(0, 1)).transpose(1, 2) for x in (query, key, value))
+    tree.far[module.layer_idx] = key.contiguous(), value.contiguous()
     if (group := query.shape[1] // key.shape[1]) > 1:
         key, value = (x.repeat_interleave(group, 1) for x in (key, value))
     if softcap is None and s_aux is None:
@@ -87,7 +77,7 @@ def ragged_prompts(
         ahead = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).triu(1)
         sink = None if s_aux is None else s_aux.view(1, -1, 1, 1).expand(*score.shape[:-1], 1)
         out = _softmax(score.masked_fill(ahead, -torch.inf), sink).to(value.dtype) @ value
-    return tree.flat(out.transpose(1, 2))[None], None
+    return tree.packed.flat(out.transpose(1, 2))[None], None
 
 
 @dataclass
@@ -120,16 +110,14 @@ def ragged_tree(
 ):
     """Attention of nodes to (their prompt) + (their path), one softmax over both; shapes as above.
 
-    A prompt's keys are never copied per node; only the short paths are gathered. Masks move to the
-    layer, which may lie on another device.
+    A prompt's keys are never copied per node; only the short paths are gathered.
     """
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
     heads, layer = key.shape[1], module.layer_idx
     query = query.unflatten(1, (heads, -1))  # (n, heads, group, width)
     near_keys, near_values = map(tree.along, tree.whole.write(layer, tree.nodes, key, value))
-    kept = tree.whole.packed.kept[layer]
-    far_keys, far_values = (x[tree.prompts].flatten(0, 1) for x in kept)
-    far_mask = tree.whole.mask[tree.prompts].to(query.device)
+    far_keys, far_values = (x[tree.prompts].flatten(0, 1) for x in tree.whole.far[layer])
+    far_mask = tree.whole.mask[tree.prompts].to(query.device)  # layers may lie on other devices
     near_mask = tree.mask.to(query.device)
     far = _scores(tree.by_head(query) @ far_keys.mT, scaling, softcap)
     far = far.unflatten(0, (-1, heads)).add_(far_mask[:, None, None]).flatten(0, 1)
@@ -168,46 +156,43 @@ for _function in (ragged_tree, ragged_prompts):  # with no mask under these name
     AttentionInterface.register(_function.__name__, _function)
 
 
-@contextmanager
-def _attention(model, name: str):
-    """The model is given back as it was: with `ragged_tree`, `generate` would ignore padding."""
-    before = model.config._attn_implementation
-    model.config._attn_implementation = name
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = before
-
-
 class RaggedTree:
-    """See the module. roots (prompts, vocabulary): logits behind each prompt. nodes: how many."""
+    """See the module. roots (prompts, vocabulary): logits behind each prompt. nodes: how many.
+
+    packed: the beginnings of the prompts as one flat row; by layer, where that is, far holds their
+    keys and values (prompts, heads, longest, width), near those of the nodes (nodes, heads, width).
+    """
 
     def __init__(self, engine, prompts: Prompts) -> None:
-        self.engine, self.nodes, self.kept = engine, 0, {}
+        self.engine, self.nodes, self.far, self.near = engine, 0, {}, {}
         self.length = np.array([len(p) for p in prompts])
         self.path, self.depth = np.zeros((0, 0), np.int64), np.zeros(0, np.int64)
         self.roots = self._prefill(prompts)
-        behind = np.where(np.arange(self.length.max()) < self.length[:, None], 0, -np.inf)
-        self.mask = engine.there(behind.astype(np.float32))
+        self.mask = engine.there(_behind(self.length))
 
     def _prefill(self, prompts: Prompts) -> torch.Tensor:
-        """Logits behind the prompts; the keys and values of their tokens go to `packed`."""
         there = self.engine.there
         token, position, place, of = _beginnings(prompts)
-        self.packed = Packed(*of.shape, there(place), there(of.flatten()))
-        how = {"use_cache": False, "logits_to_keep": of[:, -1].tolist(), "tree": self.packed}
-        with _attention(self.engine.model, "ragged_prompts"):
-            return self.engine.forward(
-                there(token)[None], position_ids=there(position)[None], **how
-            )[0]
+        self.packed = Spread(*of.shape, there(place), there(of.flatten()))
+        how = {"tree": self, "logits_to_keep": of[:, -1].tolist()}
+        return self._forward("ragged_prompts", there(token), there(position), **how)
+
+    def _forward(self, attention: str, ids: torch.Tensor, place: torch.Tensor, **how):
+        config = self.engine.model.config
+        before, config._attn_implementation = config._attn_implementation, attention
+        try:
+            how |= {"position_ids": place[None], "use_cache": False}
+            return self.engine.forward(ids[None], **how)[0]
+        finally:  # else `generate` would ignore padding
+            config._attn_implementation = before
 
     def write(self, layer: int, rows: slice, key: torch.Tensor, value: torch.Tensor):
         """Keep keys and values (n, heads, width) of the nodes `rows`; returns both of all nodes."""
-        kept = self.kept.get(layer, (key[:0], value[:0]))
+        kept = self.near.get(layer, (key[:0], value[:0]))
         if len(kept[0]) < self.nodes:
             more = max(self.nodes, 2 * len(kept[0])) - len(kept[0])
             kept = tuple(torch.cat([x, x.new_empty(more, *x.shape[1:])]) for x in kept)
-            self.kept[layer] = kept
+            self.near[layer] = kept
         for whole, part in zip(kept, (key, value), strict=True):
             whole[rows] = part
         return kept
@@ -215,22 +200,20 @@ class RaggedTree:
     def grow(
         self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray
     ) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Compute more nodes, numbered as they are asked for: owner (n,) prompt indices, ascending;
-        parent (n,) nodes, or ROOT. Yields (rows of these n, logits (rows, vocabulary)) in order;
-        children may be asked for once all are consumed.
+        """Compute more nodes, numbered as they are asked for.
+
+        owner (n,): prompt indices, ascending. parent (n,): nodes, or ROOT. Yields (rows of these n,
+        logits (rows, vocabulary)) in order; ask for children once all are consumed.
         """
         first, there = self.nodes, self.engine.there
         self._note(parent)
         ids, place = there(token), there(self.length[owner] - 1 + self.depth[first:])
         for rows in self._runs(owner):
             chunk = self._chunk(owner[rows], slice(first + rows.start, first + rows.stop))
-            how = {"position_ids": place[None, rows], "use_cache": False, "tree": chunk}
-            with _attention(self.engine.model, "ragged_tree"):
-                logits = self.engine.forward(ids[None, rows], **how)
-            yield rows, logits[0]
+            yield rows, self._forward("ragged_tree", ids[rows], place[rows], tree=chunk)
 
     def _runs(self, owner: np.ndarray) -> Iterator[slice]:
-        """Rows of a chunk each; the last is up to half as large again. Shorter where one prompt has
+        """Rows of a chunk each; the last is up to half as large again. Fewer where one prompt has
         so many nodes that most slots of the others would be empty.
         """
         low, most = 0, self.engine.chunk
@@ -246,29 +229,29 @@ class RaggedTree:
 
     def _note(self, parent: np.ndarray) -> None:
         """Number new nodes: `path` (nodes, deepest) goes from a prompt's first node to the node."""
-        depth = np.where(parent == ROOT, 0, self.depth[parent] if self.nodes else 0) + 1
+        depth = np.append(self.depth, 0)[parent] + 1  # ROOT is the last place
         more = max(0, int(depth.max(initial=0)) - self.path.shape[1])
-        above = np.pad(self.path, ((0, 0), (0, more)))
-        path = above[parent] if self.nodes else np.zeros((len(parent), above.shape[1]), np.int64)
+        above = np.pad(self.path, ((0, 1), (0, more)))
+        path = above[parent]
         path[np.arange(len(parent)), depth - 1] = self.nodes + np.arange(len(parent))
-        self.path, self.depth = np.concatenate([above, path]), np.concatenate([self.depth, depth])
+        self.path = np.concatenate([above[:-1], path])
+        self.depth = np.concatenate([self.depth, depth])
         self.nodes += len(parent)
 
     def _chunk(self, owner: np.ndarray, nodes: slice) -> Chunk:
         depth, there = self.depth[nodes], self.engine.there
-        path, beyond = self.path[nodes, : depth.max()], np.arange(depth.max()) >= depth[:, None]
-        return Chunk(
-            whole=self,
-            nodes=nodes,
-            prompts=slice(int(owner[0]), int(owner[-1]) + 1),
-            spread=Spread.of(owner - owner[0], there),
-            path=there(np.where(beyond, 0, path)),
-            mask=there(np.where(beyond, -np.inf, 0).astype(np.float32)),
-        )
+        prompts = slice(int(owner[0]), int(owner[-1]) + 1)
+        path, mask = there(self.path[nodes, : depth.max()]), there(_behind(depth))
+        return Chunk(self, nodes, prompts, Spread.of(owner - owner[0], there), path, mask)
+
+
+def _behind(length: np.ndarray) -> np.ndarray:
+    """A mask (n, longest) for rows of these lengths: 0, and -inf where a row is at its end."""
+    return np.where(np.arange(length.max()) < length[:, None], 0, -np.inf).astype(np.float32)
 
 
 def _beginnings(prompts: Prompts) -> tuple[np.ndarray, ...]:
-    """The distinct beginnings of the prompts, each behind the shorter ones that it goes on from.
+    """The distinct beginnings of the prompts, each behind those that it goes on from.
 
     Of each (n,): last token; its position; prompt x longest + position of the first prompt that
     begins so. And (prompts, longest): the beginning that ends at each token, or the whole prompt.
@@ -293,21 +276,20 @@ class WholeTree:
 
     def __init__(self, engine, prompts: Prompts) -> None:
         self.engine, self.prompts = engine, prompts
-        self.paths: list[tuple[int, ...]] = []
+        self.texts: list[tuple[int, ...]] = []  # prompt + path of every node
         self.roots = torch.cat([logits for _, logits in self._run(list(prompts))])
 
     @property
     def nodes(self) -> int:
-        return len(self.paths)
+        return len(self.texts)
 
     def grow(
         self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray
     ) -> Iterator[tuple[slice, torch.Tensor]]:
-        above = [() if p == ROOT else self.paths[p] for p in parent.tolist()]
-        paths = [(*path, t) for path, t in zip(above, token.tolist(), strict=True)]
-        self.paths += paths
-        prompts = (self.prompts[o] for o in owner.tolist())
-        yield from self._run([p + path for p, path in zip(prompts, paths, strict=True)])
+        asked = zip(owner.tolist(), parent.tolist(), token.tolist(), strict=True)
+        texts = [(*(self.prompts[o] if p == ROOT else self.texts[p]), t) for o, p, t in asked]
+        self.texts += texts
+        yield from self._run(texts)
 
     def _run(self, texts: list[tuple[int, ...]]) -> Iterator[tuple[slice, torch.Tensor]]:
         step, low = max(1, 16 * self.engine.chunk // max(map(len, texts))), 0
@@ -324,16 +306,11 @@ class WholeTree:
             low += len(part)
 
 
-@contextmanager
 def _head_at(model, place: torch.Tensor):
-    """The output layer sees one position of each text, place (texts,): logits (texts, 1, ids)."""
+    """Within it the output layer sees one position of each text, place (texts,)."""
 
     def pick(_, hidden: tuple[torch.Tensor]) -> torch.Tensor:
         each = torch.arange(len(place))
         return hidden[0][each, place.to(hidden[0].device)].unsqueeze(1)
 
-    handle = model.get_output_embeddings().register_forward_pre_hook(pick)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return model.get_output_embeddings().register_forward_pre_hook(pick)

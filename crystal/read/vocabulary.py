@@ -1,12 +1,9 @@
 """What a tokenizer means: the bytes of its tokens, checked, and prompts as token ids.
 
-A token is the bytes it stands for: half a character has no text of its own. They are guessed from
-the vocabulary's strings and compared, for every id, with what the tokenizer decodes in context.
-Where they differ, decoding is right; where it depends on the tokens beside a token, the tokenizer
-is refused.
-
-A chat template is tried on words of ours: it must render a user's text whole, white space at its
-ends apart, and leave the assistant's turn open; otherwise it is refused.
+A token's bytes are guessed from its string in the vocabulary and compared, for every id, with what
+the tokenizer decodes in context. Where they differ, decoding is right; where it depends on the
+tokens beside it, the tokenizer is refused. So is a chat template that does not render words of ours
+whole, white space at their ends apart, or leaves the assistant's turn closed.
 """
 
 from __future__ import annotations
@@ -35,8 +32,8 @@ _HINT = "choose a model with a byte-level BPE or SentencePiece tokenizer"
 DAY = datetime.datetime(2024, 7, 26)  # for templates that name the date: else prompts would change
 _USER, _ASSISTANT = "\ue000what the user says\ue001", "\ue002what the assistant says\ue003"
 _CODES = [f"%{c}" for c in "aAbBcdDeFfGHhIjlmMpRSTuUVwWxXyYzZ"] + [f"%-{c}" for c in "dHIjmMSy"]
-# Stands before a template that asks for the day, however it asks: a macro hides what it is called.
-# Of its own line the end is taken, so the template begins a line, as it did.
+# Stands before a template that asks for the day: a macro hides the function of its name. The end
+# of its line is taken away, so the template begins a line, as it did.
 _NOW = "{% macro strftime_now(format) %}{{ format|replace('%%', '\x00')" + "".join(
     f"|replace({code!r}, {DAY.strftime(code)!r})" for code in _CODES
 )
@@ -48,7 +45,7 @@ _RAW = "ask in completion form: --form completion"
 
 
 def _alphabet() -> dict[str, int]:
-    """Byte-level: printable bytes stand for themselves, the others are moved to U+0100 and on."""
+    """Of byte-level BPE: printable bytes are themselves, the others are moved to U+0100 and on."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     moved = [b for b in range(256) if b not in printable]
     return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(moved)}
@@ -71,20 +68,19 @@ def token_pieces(tokenizer, ends: set[int], width: int) -> list[object]:
 
 
 def _rule(tokenizer) -> Callable[[str], bytes]:
-    """How the decoder spells a token, whether it was added or not."""
+    """How the decoder spells a token."""
     decoder = pickle.dumps(tokenizer.backend_tokenizer.decoder)  # holds its description as JSON
     kinds = set(re.findall(r'"type": ?"(\w+)"', decoder.decode("utf-8", "replace")))
-    if "ByteLevel" in kinds:
-        return _byte_level
-    if kinds & {"ByteFallback", "Metaspace"}:
-        return _sentencepiece if "ByteFallback" in kinds else _spaced
+    for kind, spell in _SPELLERS.items():
+        if kind in kinds:
+            return spell
     found = ", ".join(sorted(kinds)) or "none"
     what = f"the tokenizer is neither byte-level nor SentencePiece (decoder: {found})"
     raise CrystalError(what, where=tokenizer.name_or_path, hint=_HINT)
 
 
 def _byte_level(text: str) -> bytes:
-    """Letters of the alphabet are bytes; a token with any other character is plain text."""
+    """A token with a character that is not of the alphabet is plain text."""
     found = [ALPHABET.get(c) for c in text]
     return text.encode() if None in found else bytes(found)
 
@@ -97,16 +93,19 @@ def _spaced(text: str) -> bytes:
     return text.replace("\u2581", " ").encode()
 
 
+_SPELLERS = {"ByteLevel": _byte_level, "ByteFallback": _sentencepiece, "Metaspace": _spaced}
+
+
 class _InContext:
-    """Pieces against their tokenizer's decoding."""
+    """Pieces against what their tokenizer decodes."""
 
     def __init__(self, tokenizer, pieces: list[object]) -> None:
         self.tokenizer, self.pieces = tokenizer, pieces
         self.texts = [i for i, piece in enumerate(pieces) if isinstance(piece, bytes)]
-        self.byte = {pieces[i]: i for i in reversed(self.texts) if len(pieces[i]) == 1}
+        self.byte = {pieces[i][0]: i for i in reversed(self.texts) if len(pieces[i]) == 1}
 
     def corrected(self) -> list[object]:
-        """The pieces, those that decode to something else replaced by that."""
+        """The pieces, or what they decode to where that is something else."""
         if self.texts:
             a, _ = self.anchors = self._anchors()
             suspects = self._wrong(self._chains()) + self._wrong(self._completed())
@@ -125,12 +124,11 @@ class _InContext:
 
     def _wrong(self, rows: list[list[int]]) -> list[list[int]]:
         """Rows that do not decode to the bytes of their tokens."""
-        return [
-            r for r, text in zip(rows, self._decode(rows), strict=True) if text != self._text(r)
-        ]
+        found = zip(rows, self._decode(rows), strict=True)
+        return [row for row, text in found if text != self._text(row)]
 
     def _anchors(self) -> tuple[int, int]:
-        """Tokens of plain letters, to stand beside others: two where there are two."""
+        """Tokens of plain letters, to stand beside others; one twice where there is one."""
         name, pieces = self.tokenizer.convert_ids_to_tokens, self.pieces
         plain = [i for i in self.texts if re.fullmatch(rb"[!-~]{1,8}", pieces[i])]
         plain.sort(key=lambda i: (not pieces[i].isalpha(), len(pieces[i]), i))
@@ -142,25 +140,24 @@ class _InContext:
         return first, next(sound, first)
 
     def _chains(self) -> list[list[int]]:
-        """Every token of whole characters, in rows of many, in an order drawn once."""
+        """Every token of whole characters, in rows, in an order drawn once."""
         whole = np.array([i for i in self.texts if _whole(self.pieces[i])])
         drawn = np.random.Generator(np.random.Philox(0)).permutation(whole).tolist()
         return [[self.anchors[0], *drawn[at : at + CHAIN]] for at in range(0, len(drawn), CHAIN)]
 
     def _completed(self) -> list[list[int]]:
-        """Every other token, among single bytes that make whole characters of it, if any do."""
+        """Every other token, among single bytes that make it whole characters, if any do."""
         rows, a = [], self.anchors[0]
-        for i in (i for i in self.texts if not _whole(self.pieces[i])):
-            halves = _completion(self.pieces[i])
-            before, after = ([self.byte.get(bytes([b])) for b in half] for half in halves)
-            row = [a, *before, i, *after, a]
-            rows.append([a, i, a] if None in row else row)
+        for i in self.texts:
+            if not _whole(piece := self.pieces[i]):
+                before, after = ([self.byte.get(b) for b in half] for half in _completion(piece))
+                row = [a, *before, i, *after, a]
+                rows.append([a, i, a] if None in row else row)
         return rows
 
     def _decoded(self, i: int) -> bytes:
-        """What a token decodes to, where that is whole and the same beside each anchor."""
-        pairs = itertools.product(self.anchors, repeat=2)
-        found = {self._between([a, i, b]) for a, b in pairs}
+        """What a token decodes to; refused unless that is whole and the same beside each anchor."""
+        found = {self._between([a, i, b]) for a in self.anchors for b in self.anchors}
         text = found.pop() if len(found) == 1 else None
         first, last = self.anchors
         if text is None or "\ufffd" in text or self._between([first, i, i, last]) != text * 2:
@@ -168,11 +165,10 @@ class _InContext:
         return text.encode()
 
     def _between(self, ids: list[int]) -> str | None:
-        """What is decoded between the first and last token; None where these changed."""
+        """What is decoded between the first and last token; None if these change."""
         text, first, last = self._decode([ids])[0], self._text(ids[:1]), self._text(ids[-1:])
-        ends = text.startswith(first) and text.endswith(last)
-        whole = ends and len(text) >= len(first) + len(last)
-        return text[len(first) : len(text) - len(last)] if whole else None
+        inner = text[len(first) : len(text) - len(last)]
+        return inner if text == first + inner + last else None
 
     def _refuse(self, i: int) -> None:
         token = self.tokenizer.convert_ids_to_tokens(i)
@@ -185,7 +181,7 @@ def _whole(piece: bytes) -> bool:
 
 
 def _completion(piece: bytes) -> tuple[bytes, bytes]:
-    """Bytes before and after which make whole characters of a piece; none where none do."""
+    """Bytes to put before and after a piece for whole characters; none where none do."""
     lost = len(piece) - len(piece.lstrip(bytes(range(0x80, 0xC0))))
     before = {1: b"\xc3", 2: b"\xe1", 3: b"\xf1"}.get(lost, b"")
     ways = ((before, after) for after in (b"", *_TAILS) if _whole(before + piece + after))
@@ -220,17 +216,16 @@ class Encoder:
     def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
         """Token ids of a prompt in a form, and of `reply`, which begins the answer.
 
-        Completion form: text and reply, `joined`, as the tokenizer begins a text; what it adds
-        behind one is left out. Chat form: the user's message in the template, then the reply where
-        the template puts an assistant's message. If template and tokenizer both write a beginning
-        of sequence, one is left out.
-        Raises: CrystalError for an unknown form, a tokenizer without a template, a template that is
-        refused, a prompt that ends in an end token.
+        Completion form: text and reply, `joined`, without what the tokenizer adds at the end of a
+        text. Chat form: the user's message in the template, then the reply where the template puts
+        an assistant's message. Of several beginnings of sequence one is left.
+        Raises: CrystalError for an unknown form, no template, a template that is refused, a prompt
+        that ends in an end token.
         """
         known(form, FORMS, "form")
         if not files.text(text + reply):
-            what, hint = "the prompt is not text in UTF-8", "write prompt and reply as UTF-8"
-            raise CrystalError(what, where=self.where, hint=hint)
+            what = "the prompt is not text in UTF-8"
+            raise self._refused(what, "write prompt and reply as UTF-8")
         ids = self._chat(text, reply) if form == CHAT else self._completion(joined(text, reply))
         while len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
             ids = ids[1:]
@@ -239,7 +234,7 @@ class Encoder:
         return tuple(ids)
 
     def _completion(self, text: str) -> list[int]:
-        """The tokenizer's ids up to the text's last one: some add an end of sequence behind it."""
+        """Some tokenizers add an end of sequence behind the text's ids."""
         bare = self._ids(text)
         ids = self.tokenizer(text)["input_ids"]
         if not bare:
@@ -248,28 +243,33 @@ class Encoder:
         return ids[: next(until, len(ids))]
 
     def _chat(self, text: str, reply: str) -> list[int]:
-        user = self._as_rendered(text)
+        user, asked = self._as_rendered(text), self._asked
         if reply:
-            return self._ids((self._turn or self._opened).replace(_USER, user) + reply)
-        self._check_open(self._ids(self._opened.rstrip()), self._marks)
-        return self._ids(self._opened.replace(_USER, user))
+            return self._ids((self._turn or asked).replace(_USER, user) + reply)
+        begins = asked == self._closed and self._turn.startswith(asked)
+        if begins and self._turn[len(asked) :].strip():
+            what = "the chat template does not open the assistant's turn"
+            hint = f"begin the answer with --reply, or {_RAW}"
+            raise self._refused(f"{what} (it ignores add_generation_prompt)", hint)
+        self._check_open(self._ids(asked.rstrip()), self._marks)
+        return self._ids(asked.replace(_USER, user))
 
     def _ids(self, text: str) -> list[int]:
         self.prepare(text)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _check_open(self, ids: list[int], marks: Set[int]) -> None:
-        """Refuse a prompt that ends the answer; marks: ids of a generation prompt."""
-        if ids and ids[-1] in self.ends - {*marks}:
+        """marks: ids that may end a prompt, though they end an answer."""
+        if ids and ids[-1] in self.ends - marks:
             token = self.tokenizer.convert_ids_to_tokens(ids[-1])
             what = f"the prompt ends in {token!r}, which ends an answer"
-            raise CrystalError(what, where=self.where, hint=f"leave it out, or {_RAW}")
+            raise self._refused(what, f"leave it out, or {_RAW}")
 
     # -- the template, tried on a message of a user and one of an assistant
 
     def _as_rendered(self, text: str) -> str:
-        """A user's text as the template renders it: whole, but for white space at its ends."""
-        rendered = self._rendered(("user", text))
+        """A user's text as the template renders it; white space at its ends may go."""
+        rendered = self._rendered(text)
         for kept in (text, text.strip(), text.rstrip(), text.lstrip()):
             if rendered == self._asked.replace(_USER, kept):
                 return kept
@@ -278,27 +278,17 @@ class Encoder:
     @cached_property
     def _asked(self) -> str:
         """Our user's message, up to where an answer begins."""
-        return self._rendered(("user", _USER))
+        return self._rendered(_USER)
 
     @cached_property
     def _closed(self) -> str:
-        return self._rendered(("user", _USER), opening=False)
-
-    @cached_property
-    def _opened(self) -> str:
-        """As `_asked`. Raises: CrystalError if the assistant's turn is not open at its end."""
-        begins = self._turn.startswith(self._closed)
-        if self._asked == self._closed and begins and self._turn[len(self._closed) :].strip():
-            what = "the chat template does not open the assistant's turn"
-            hint = f"begin the answer with --reply, or {_RAW}"
-            raise self._refused(f"{what} (it ignores add_generation_prompt)", hint)
-        return self._asked
+        return self._rendered(_USER, opening=False)
 
     @cached_property
     def _turn(self) -> str:
-        """Up to our assistant's message; empty where the template renders none."""
+        """Up to our assistant's message; "" where the template renders none."""
         try:
-            whole = self._rendered(("user", _USER), ("assistant", _ASSISTANT), opening=False)
+            whole = self._rendered(_USER, _ASSISTANT, opening=False)
         except CrystalError:
             return ""
         begin, found, _ = whole.partition(_ASSISTANT)
@@ -306,20 +296,20 @@ class Encoder:
 
     @cached_property
     def _marks(self) -> frozenset[int]:
-        """Ids of the generation prompt: some models list these as ends, of a user's turn."""
-        begins = self._asked.startswith(self._closed)
-        added = self._asked[len(self._closed) :] if begins else ""
+        """Ids of the generation prompt: some models list them as ends, of a user's turn."""
+        asked, closed = self._asked, self._closed
+        added = asked.removeprefix(closed) if asked.startswith(closed) else ""
         return frozenset(self._ids(added)) - {self.tokenizer.eos_token_id}
 
     @cached_property
     def _parts(self) -> bool:
-        """Whether a message's content must be a list of parts, as templates for images want it."""
+        """Whether a message is a list of parts, as templates for images want it."""
         if not self.tokenizer.chat_template:
             raise self._refused("the tokenizer has no chat template")
         failed = None
         for parts in (False, True):
             try:
-                if _USER in self._rendered(("user", _USER), parts=parts):
+                if _USER in self._rendered(_USER, parts=parts):
                     return parts
             except CrystalError as error:
                 failed = failed or error
@@ -327,16 +317,15 @@ class Encoder:
 
     @cached_property
     def _template(self) -> str:
-        """The template itself; where it asks for the day, it gets DAY."""
         template = self.tokenizer.get_chat_template()
         return _NOW + template if "strftime_now" in template else template
 
-    def _rendered(
-        self, *turns: tuple[str, str], opening: bool = True, parts: bool | None = None
-    ) -> str:
+    def _rendered(self, *texts: str, opening: bool = True, parts: bool | None = None) -> str:
+        """A user's message and, of two texts, an assistant's; opening: of the next answer."""
         listed = self._parts if parts is None else parts
-        content = (lambda text: [{"type": "text", "text": text}]) if listed else str
-        messages = [{"role": role, "content": content(text)} for role, text in turns]
+        contents = [[{"type": "text", "text": text}] if listed else text for text in texts]
+        turns = zip(("user", "assistant"), contents)
+        messages = [{"role": role, "content": content} for role, content in turns]
         try:
             how = {"add_generation_prompt": opening, "chat_template": self._template}
             return self.tokenizer.apply_chat_template(messages, tokenize=False, **how)
