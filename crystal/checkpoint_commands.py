@@ -9,7 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from .ask.ladders import STAGES
-from .ask.prompts import COMPLETION, CONTEXTS, FORMS, PROMPTS, load_task, natural
+from .ask.prompts import COMPLETION, CONTEXTS, FORMS, OPTIONS, PROMPTS, load_task, natural
 from .ask.tasks import FREE_TOKENS, PHASE_TASKS, Task, read, read_all, read_free
 from .commands import COMMANDS, SEED, TABLE, arg, command, flag, positive, say, several, whole
 from .errors import CrystalError, known
@@ -51,7 +51,14 @@ def _load(model: str, **how: Any) -> Engine:
     return engine
 
 
-def _asked(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple[Engine, list[int]]:
+def _asked(
+    model: str, prompt: str, form: str, reply: str, task: Task | None = None, **how: Any
+) -> tuple[Engine, list[int]]:
+    """The model and a prompt's tokens; OPTIONS in it are listed, so that any cue can be tried."""
+    if task and OPTIONS in prompt + reply:
+        named = ", ".join(task.options)
+        print(line(f"note: for {OPTIONS} the prompt says {named}"), file=sys.stderr)
+        prompt, reply = prompt.replace(OPTIONS, named), reply.replace(OPTIONS, named)
     engine = _load(model, **how)
     return engine, engine.encode(prompt, form, reply)
 
@@ -74,7 +81,7 @@ def readout(task: str, tolerance: float, as_json: bool, **asked: Any) -> None:
     from .measure.evidence import answers
     from .read.readout import readout
 
-    engine, ids = _asked(**asked)
+    engine, ids = _asked(task=of, **asked)
     found = readout(engine, [ids], of, tolerance=tolerance, relative=0.01, max_nodes=NODES)[0]
     report = {"options": dict(zip(of.options, found.options.tolist(), strict=True))}
     report |= {name: getattr(found, name) for name in ("answered", "invalid", "residual")}
@@ -86,6 +93,8 @@ def readout(task: str, tolerance: float, as_json: bool, **asked: Any) -> None:
 
 def _hint(task: Task, cues: tuple[str, ...], reply: str) -> str:
     """What to try where a prompt is not answered: a cue of the natural prompts."""
+    if cues:  # a task of the reader's own
+        return f"try another cue, such as one that lists {OPTIONS}; crystal ask --contexts 5"
     try:
         first, second = (prompt.reply(task) for prompt in natural(task, cues)[:2])
     except (CrystalError, ValueError):  # a task without a cue, or with one alone
@@ -179,7 +188,7 @@ def ask(
         found = count([mass[prompt.id] for prompt in asked if prompt.wording == wording])
         print(line(f"{wording}, {cue!r}: {found.said}"))
     mean = table.groupby("option", sort=False)["probability"].mean().to_dict()
-    _show({"mean over the prompts": mean}, False, "{:.6f}")
+    _show({"mean mass of each option, all prompts": mean}, False, "{:.6f}")
     print(f"a page of it: crystal page phases --data {quote(out)}")
 
 

@@ -63,9 +63,11 @@ WRONG = {
     "all tasks.yaml": ("options: [x, y]\ncues: [It is]\n", "is no word"),
     "d.yaml": ("options: [x, X]\ncues: [It is]\n", "two or more different options"),
     "e.yaml": ("options: [y, (y]\ncues: [It is]\n", "would not be read as itself"),
-    "f.yaml": ("options: [x, y]\naliases: {z: w}\ncues: [It is]\n", "the alias 'z'"),
+    "f.yaml": ("options: [x, y]\naliases: {z: w}\ncues: [It is]\n", "unknown option 'w'.*x, y"),
+    "f2.yaml": ("options: [x, y]\naliases: {'1_000': x}\ncues: [It is]\n", "the alias '1_000'"),
     "g.yaml": ("options: [x, y]\ncues: ['It is ']\n", "begins or ends in a space"),
     "h.yaml": ("options: [x, y]\ncues: [Not X but]\n", "names an option.*{options}"),
+    "h1.yaml": ("options: [x, y]\ncues: ['One of {option} is']\n", "nothing is put for.*{options}"),
     "i.yaml": ("options: [x, y]\ncues: [It is, It is]\n", "write two different cues"),
 }
 
@@ -108,6 +110,7 @@ def test_a_task_of_ones_own_becomes_verdicts(compass, tmp_path, monkeypatch, cap
         said = capsys.readouterr().out
         assert ("only the base is judged" in said) == (stage == "base")
     table = pd.read_csv("compass.csv")
+    assert set(table["wording"]) == {"cue-1", "cue-2"}
     assert len(table) == 2 * 8 * 4 and set(table["option"]) == set(
         load_task("compass.yaml")[0].options
     )
@@ -115,3 +118,16 @@ def test_a_task_of_ones_own_becomes_verdicts(compass, tmp_path, monkeypatch, cap
     assert mass.to_numpy() == pytest.approx(table.groupby(["stage", "prompt"])["answered"].first())
     assert main([*asked, *how, "--append"]) == 2  # before the model is loaded
     assert "8 prompts are in the table already" in capsys.readouterr().err
+
+
+def test_a_cue_can_be_tried_as_it_will_be_asked(compass, tmp_path, monkeypatch, capsys):
+    tiny = pytest.importorskip("tiny", reason="needs torch")
+    monkeypatch.chdir(tmp_path)
+    folder = str(tiny.save(tmp_path / "base", context=512))
+    asked = ["readout", "--task", "compass.yaml", "--model", folder, "--json", "--prompt"]
+    said = []
+    for cue in ("Of {options} we chose", "Of north, east, south, west we chose"):
+        assert main([*asked, cue]) == 0
+        said.append(capsys.readouterr())
+    assert said[0].out == said[1].out
+    assert "for {options} the prompt says north, east, south, west" in said[0].err

@@ -130,6 +130,30 @@ def test_units_of_several_prompts_count_once(tmp_path):
     assert (again.low, again.high) == pytest.approx((once.low, once.high), rel=1e-6)
 
 
+def test_wordings_that_differ_are_not_taken_for_chance(tmp_path):
+    """The wording moves the answer far more than the context; only within it is chance judged."""
+    rng, rows = np.random.default_rng(0), []
+    leans = {"1": [2.0, 0, 0, 0], "2": [0, 0, 0, 2.0]}
+    for context in range(50):
+        own = rng.normal(0, 0.5, 4)
+        for wording, lean in leans.items():
+            p = np.exp(lean + own)
+            place = ("m", "base", "season", f"{context}-{wording}", context, wording)
+            rows += [(*place, option, x) for option, x in zip("abcd", p / p.sum(), strict=True)]
+    columns = "ladder stage task prompt cluster wording option probability".split()
+    table = pd.DataFrame(rows, columns=columns)
+    path, found = tmp_path / "t.csv", {}
+    for part in (table, table.drop(columns="wording")):
+        part.to_csv(path, index=False)
+        first = verdicts_of(path)["season"][0]
+        found[len(part.columns)] = (first.verdict, "within each wording" in first.sentence())
+    assert found == {8: ("holds", True), 7: ("undecided", False)}
+    table.loc[0, "wording"] = "3"
+    table.to_csv(path, index=False)
+    with pytest.raises(CrystalError, match="give one prompt two values of wording"):
+        verdicts_of(path)
+
+
 @pytest.mark.parametrize("n", [0, 60])
 def test_the_order_of_rows_changes_no_number(tmp_path, n):
     """Nor do columns; near the thresholds, where halves and ties would show. No chance in it."""

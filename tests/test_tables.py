@@ -78,7 +78,7 @@ def same(one: Table, other: Table) -> None:
 
 def test_a_small_table(tmp_path):
     table = read(tmp_path, two())
-    columns = ["ladder", "stage", "task", "prompt", "cluster", "distribution", "mass", "draws"]
+    columns = "ladder stage task prompt cluster wording distribution mass draws".split()
     assert list(table.frame) == columns
     rows = [["L", stage, "p", 1, np.inf] for stage in ("base", "sft")]
     assert table.frame[["ladder", "stage", "cluster", "mass", "draws"]].values.tolist() == rows

@@ -301,6 +301,9 @@ def _described(name: str, raw: object) -> tuple[Task, tuple[str, ...]]:
     for cue in cues:
         if cue != cue.strip() or not cue:
             raise CrystalError(f"the cue {cue!r:.60} begins or ends in a space", hint="remove it")
+        if other := re.search(r"\{\w*\}", cue.replace(OPTIONS, "")):
+            what = f"the cue {cue!r:.60} has {other[0]:.60}, which nothing is put for"
+            raise CrystalError(what, hint=f"write {OPTIONS} for the list of all options")
         if names_option(cue.replace(OPTIONS, ""), task):
             hint = f"name none, or all of them by writing {OPTIONS}"
             raise CrystalError(f"the cue {cue!r:.60} names an option", hint=hint)

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..errors import CrystalError
+from ..errors import CrystalError, known
 from ..texts import is_number
 
 READ_VERSION = 2  # raise it whenever `read` can return something else: stored read-outs then expire
@@ -189,8 +189,9 @@ def own_task(
         what = f"{','.join(options)!r:.60} does not list two or more different options"
         raise CrystalError(what, hint="list them as a,b,c, without regard to capitals")
     for spelling, option in (*task.aliases.items(), *zip(options, options)):
+        known(option, options, "option")
         grouped = "_" in spelling and is_number(spelling.replace("_", ""))  # 1_000 is no number
-        if grouped or option not in options or read(spelling, task) != option:
+        if grouped or read(spelling, task) != option:
             what = f"the alias {spelling!r:.60} would not be read as the option {option!r:.60}"
             if spelling in options:
                 what = f"the option {spelling!r:.60} would not be read as itself"

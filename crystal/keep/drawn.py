@@ -26,7 +26,7 @@ from .manifest import DRAWS, SAMPLES, Report
 TASKS_DRAWN = ("first_name", "city", "animal", "word", "thousand")
 DRAWN = Decoding(kind="draws", n=10_000, max_tokens=12)
 TRUTH = Decoding()  # of the exact distribution beside the draws of a task with options
-COLUMNS = ("ladder", "stage", "task", "prompt", "cluster", "option", "count")
+COLUMNS = ("ladder", "stage", "task", "prompt", "cluster", "wording", "option", "count")
 
 append = functools.partial(store.append, kind=DRAWS)
 read = functools.partial(store.read, kind=DRAWS)
@@ -133,8 +133,8 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
     """Counts of answers to closed tasks by a ladder's stage ends, as it may be served: COLUMNS.
 
     A row per option, ordered by stage, task, prompt, option; 0 where nobody drew it; the empty one
-    counts other answers. cluster: the persona. form, dtype: None is the checkpoint's own. All
-    draws of a situation are added up: each lot has randomness of its own.
+    counts other answers. cluster: the persona; wording: the template. form, dtype: None is the
+    checkpoint's own. All draws of a situation are added up: each lot has randomness of its own.
     Raises: CrystalError for an unknown name, a corrupt shard, or no such draws.
     """
     ladder = load_ladder(name)
@@ -156,7 +156,7 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
             hint=f"crystal draw {name} --server URL --model NAME",
         )
     table = [
-        (name, *place, BY_ID[place[2]].who, option, found[place][option])
+        (name, *place, BY_ID[place[2]].who, BY_ID[place[2]].wording, option, found[place][option])
         for place in itertools.product(STAGES, closed, BY_ID)
         if place in found
         for option in (*TASKS[place[1]].options, "")

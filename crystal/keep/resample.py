@@ -51,7 +51,7 @@ SELDOM = 60.0  # seconds between two looks at a bar that a scheduler keeps in a 
 _COMPARED = ("probability", "invalid", "residual")
 TOGETHER = 10  # prompts of `ask` between two looks at the bar
 NODES = 400  # tokens behind a prompt, at most, as for the read-outs of the book
-COLUMNS = ("ladder", "stage", "task", "prompt", "cluster", "option", "probability", "answered")
+COLUMNS = tuple("ladder stage task prompt cluster wording option probability answered".split())
 
 
 def bar(total: int, name: str, unit: str = "cells", delay: float = 0) -> tqdm:
@@ -359,6 +359,7 @@ def ask(
             found = readout(engine, [engine.encode(*one) for one in asked], task, max_nodes=NODES)
             for prompt, one in zip(part, found, strict=True):
                 place = (about["ladder"], about["stage"], task.name, prompt.id, prompt.cluster)
+                place += (prompt.wording,)
                 each = zip(task.options, one.options.tolist(), strict=True)
                 rows += [(*place, option, p, one.answered) for option, p in each]
             shown.update(len(part))

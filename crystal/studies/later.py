@@ -148,7 +148,8 @@ def _show_liquidity(stages: pd.DataFrame) -> list[str]:
         sentence = (
             f"after {stage.upper()} answers carry {bits['bits']} bit about the context, "
             f"{bits['sft']} before it and {bits['base']} in the base (chat form, means over "
-            f"{len(mine)} tasks); it rises on {_rises(mine)}"
+            f"{len(mine)} tasks), {show.interval(_over_sft(mine))} times SFT's; it "
+            f"rises on {_rises(mine)}"
         )
         measured(f"liquidity-{stage}", _over_sft(mine), sentence)
         sentences.append(sentence)
@@ -237,11 +238,12 @@ def show_again(readouts: real.Distributions, records: Mapping[str, dict]) -> Non
             _judged(run, found[run].values())
         sentence = f"{run}: liquidity goes from {bits['sft']} to {bits['bits']} bit (it rises on "
         sentence += f"{up} tasks), right answers from {show.fmt(of_sft)} to {show.fmt(right[run])}"
-        measured(f"liquidity-{run}", _over_sft(mine), sentence)
+        measured(f"liquidity-{run}", over := _over_sft(mine), sentence)
         rate = recipes.load_recipe(PARENT, planned[run].set).dpo["learning_rate"]
         verdicts = (real.in_short(found[run][claim]) for claim in ASKED)
-        rows.append([run, f"{rate:.0e}", show.fmt(right[run]), bits["bits"], up, *verdicts])
-    head = ["run", "rate", "right answers", "liquidity, bits", "rises on", *ASKED]
+        numbers = [show.fmt(right[run]), bits["bits"], show.interval(over)]
+        rows.append([run, f"{rate:.0e}", *numbers, up, *verdicts])
+    head = ["run", "rate", "right answers", "liquidity, bits", "over SFT's", "rises on", *ASKED]
     show.prose(show.table(head, rows))
     frozen = {run: verdicts["stays-frozen"].verdict for run, verdicts in found.items()}
     conclusion = concluded(frozen, right, of_sft)

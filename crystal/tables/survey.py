@@ -95,6 +95,7 @@ def evidence(table: Table, ladder: str, task: str, stages: Sequence = ()) -> dic
             np.stack(part["distribution"].tolist())[:, order],
             part["cluster"].to_numpy(),
             part["draws"].to_numpy(),
+            part["wording"].to_numpy(),
         )
         for stage, part in mine.sort_values("prompt").groupby("stage", sort=False)
     }

@@ -1,10 +1,10 @@
 """A table of answers of any checkpoint series -> distributions; every handling is told in a note.
 
 Columns: stage, task, prompt, option, and one of probability or count; where wanted ladder (default:
-the file's name), cluster (who asks; default: the prompt), mass or answered (the probability of
-answering with an option at all, on which the probabilities may be conditional). An empty option:
-none of the options. A group is one `Place`. Groups that are not answered (`measure.evidence`) are
-counted and left out, whatever says so: a column, the empty option, a sum.
+the file's name), cluster (who asks; default: the prompt), wording (how), mass or answered (the mass
+on all options; probabilities may be conditional on it). An empty option: none of them. A group is
+one `Place`. Groups that are not answered (`measure.evidence`) are counted and left out, whatever
+says so: a column, the empty option, a sum.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from . import sheets
 from .sheets import SLACK, Place, empty, given, no, some
 
 GROUP = list(Place._fields)
+PROMPT = ["cluster", "wording"]  # what a table may say of a prompt
 SHARES = ["mass", "answered"]  # columns that say how much of the mass is on the options
 NEEDED = (["stage"], ["task"], ["prompt"], ["option"], ["probability", "count"])
-NAMES = (*GROUP, "cluster", "option", "probability", "count", *SHARES)
+NAMES = (*GROUP, *PROMPT, "option", "probability", "count", *SHARES)
 ORDER = (*STAGES, "instruct")  # the last one: it is not known how it was reached
 ALIASES = {"pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr", "final": "rlvr"}
 ALIASES |= dict(zip(ORDER, ORDER)) | {"chat": "instruct", "it": "instruct"}
@@ -45,7 +46,7 @@ LARGEST = 10**8  # numbers in the distributions of one task: what the memory of 
 class Table:
     """Answers of one or more checkpoint series.
 
-    frame: a row per group, by ladder, task, stage and prompt: these, cluster; distribution, shape
+    frame: a row per group, by ladder, task, stage and prompt: these, PROMPT; distribution, shape
     (options,), conditional on answering with an option, sums to 1; mass, the probability of that;
     draws on the options, inf of probabilities. Stages have the same prompts, but those not
     answered. asked: names and mass of all groups, of ladders with such, or a column answered.
@@ -94,7 +95,8 @@ def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str =
         kind, rows["value"] = _values(sheet)
         rows["group"] = rows.groupby(GROUP, sort=False).ngroup()
         _refuse_twice(rows)
-        sheets.refuse_two_values(rows, "cluster", ["ladder", "task", "prompt"])
+        for column in PROMPT:
+            sheets.refuse_two_values(rows, column, ["ladder", "task", "prompt"])
         rows["mass"] = _share(sheet, rows)
         rows["counted"] = rows["mass"].notna() & ("answered" in sheet)
         groups = _gathered(rows, kind, notes)
@@ -168,18 +170,17 @@ def _refuse_apart(own: pd.DataFrame, task: str) -> None:
 
 
 def _about(what: str, those: Sequence[str]) -> list[str]:
-    """A note on which ones it is about, if any."""
     return [f"{what} {some(those)}."] if those else []
 
 
 def _named(sheet: pd.DataFrame) -> pd.DataFrame:
-    """Columns of names, indexed by row number; only options and clusters may be nan, empty."""
-    rows = pd.DataFrame({"cluster": np.nan}, index=sheet.index)
+    """Columns of names, indexed by row number; those of GROUP may not be empty, nan."""
+    rows = pd.DataFrame(np.nan, sheet.index, PROMPT)
     for column in GROUP:
         rows[column] = sheets.words(sheet, column)
         what, hint = f"the {column} is empty", "fill it in, or remove the row"
         _refuse(rows, rows[column].isna(), column, what, hint)
-    for column in sheet.columns.intersection(["cluster", "option"]):
+    for column in sheet.columns.intersection([*PROMPT, "option"]):
         rows[column] = sheets.words(sheet, column)
     for task in rows["task"].cat.categories:
         sheets.check_task(task, "column task")
@@ -220,13 +221,12 @@ def _gathered(rows: pd.DataFrame, kind: str, notes: list[str]) -> pd.DataFrame:
     on, total = groups["on"], groups["total"]
     whole = (total if kind == "count" else total.clip(lower=1)).where(total > 0)
     groups["low"] = groups["mass"].fillna(on / whole) < answering.LEAST
-    groups["counted"] |= groups["low"]
-    groups["counted"] = groups.groupby("ladder")["counted"].transform("any")
+    counted = (groups["counted"] | groups["low"]).groupby(groups["ladder"])
+    groups["counted"] = counted.transform("any")
     groups["draws"] = on if kind == "count" else np.inf
     summed = _counts(groups, notes) if kind == "count" else _sums(groups, notes)
     groups["mass"] = groups["mass"].fillna(summed)
-    lost = groups["mass"][(groups["mass"] < 1 - NOISE) & (on > 0)]
-    if len(lost):
+    if len(lost := groups["mass"][(groups["mass"] < 1 - NOISE) & (on > 0)]):
         two = (f"{x:.4g}" if x < 0.9999 else f"1 - {1 - x:.1g}" for x in (lost.mean(), lost.min()))
         mass = "the mass on the options is {} on average, {} at least".format(*two)
         mass += " (rounding alone could do that)" if lost.min() > 0.999 else ""
@@ -361,14 +361,14 @@ def _common(groups: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 def _finished(groups: pd.DataFrame, options: dict, path: Path, notes: list[str]) -> Table:
     """The table of the groups that are compared; names are text in it."""
-    plain = groups.astype(dict.fromkeys([*GROUP, "cluster"], object)).reset_index(drop=True)
+    plain = groups.astype(dict.fromkeys([*GROUP, *PROMPT], object)).reset_index(drop=True)
     answered = plain[~plain["low"]].reset_index(drop=True)
     least = answered.groupby(["ladder", "task", "prompt"])["draws"].min()
     scarce = least[least < FEWEST].groupby(["ladder", "task"]).size()
     few = [f"{ladder} {task} {n}" for (ladder, task), n in scarce.items()]
     few_draws = f"fewer than {FEWEST} draws on the options at some stage"
     notes += _about(f"Prompts with {few_draws} are not judged:", few)
-    frame = answered[[*GROUP, "cluster", "distribution", "mass", "draws"]]
+    frame = answered[[*GROUP, *PROMPT, "distribution", "mass", "draws"]].fillna({"wording": ""})
     alone = frame["cluster"].isna()
     frame["cluster"] = frame["cluster"].where(~alone, frame["prompt"])
     if not alone.all():
