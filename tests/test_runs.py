@@ -156,12 +156,17 @@ def test_a_kernel_that_does_not_start_is_a_sentence(site, tmp_path, monkeypatch)
 # -- deaths
 
 
+def _within(process: psutil.Process, folder: Path) -> bool:
+    return process.pid != os.getpid() and (process.info["cwd"] or "").startswith(str(folder))
+
+
 @pytest.mark.parametrize("body", ["shot", "killer"])
 def test_a_death_below_a_page_costs_that_page_alone(site, body, capfd):
     root = site("plain", body, "transport")
     assert main(["reproduce", "--jobs", "1"]) == 2
     said = capfd.readouterr().err
     assert f"page {body} was not made" in said and "Traceback" not in said
+    until(lambda: not [one for one in psutil.process_iter(["cwd"]) if _within(one, root)])
     assert (
         text(root, "plain")
         and text(root, "transport")

@@ -137,7 +137,7 @@ def _manager(kernel: _Kernel, pipe: Connection) -> type:
             if cmd[:3] != [sys.executable, "-m", LAUNCHER]:
                 return await super().launch_kernel(cmd, **how)
             env, where = how["env"], how.get("cwd") or os.getcwd()
-            env |= {"JPY_PARENT_PID": str(os.getpid())}
+            cmd = [*cmd, f"--IPKernelApp.parent_handle={os.getpid()}"]  # whose end is its own
             with contextlib.suppress(BrokenPipeError):  # a dead kernel is seen when polled
                 pipe.send((cmd, env, where))
             self.process, self.pid, self.pgid = kernel, kernel.pid, kernel.pid
