@@ -183,6 +183,7 @@ class Compared:
     """One task on the prompts that all of some checkpoints answer; arrays have only their rows."""
 
     prompts: tuple[Prompt, ...]
+    rows: np.ndarray  # (prompts,) their places among those that were asked
     tables: Mapping[Place, np.ndarray]  # (prompts, options), unconditional
     counts: Mapping[Place, evidence.Count]  # of every checkpoint by itself
     count: evidence.Count  # of all of them together
@@ -272,6 +273,7 @@ def of_tables(tables: Mapping[Place, np.ndarray], prompts: Sequence[Prompt] = PR
     rows = np.flatnonzero(evidence.both(*masses.values()))
     return Compared(
         tuple(prompts[row] for row in rows),
+        rows,
         {place: table[rows] for place, table in tables.items()},
         {place: evidence.count(mass) for place, mass in masses.items()},
         evidence.count(*masses.values()),
