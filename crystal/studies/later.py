@@ -144,14 +144,13 @@ def _show_liquidity(stages: pd.DataFrame) -> list[str]:
     """Does a later stage give liquidity back? Means over tasks, before and after it, in words."""
     sentences = []
     for stage, mine in stages.groupby("stage", sort=False):
-        bits = mine[["base", "sft", "bits"]].mean().map(show.fmt)
+        bits, over = mine[["base", "sft", "bits"]].mean().map(show.fmt), _over_sft(mine)
         sentence = (
             f"after {stage.upper()} answers carry {bits['bits']} bit about the context, "
             f"{bits['sft']} before it and {bits['base']} in the base (chat form, means over "
-            f"{len(mine)} tasks), {show.interval(_over_sft(mine))} times SFT's; it "
-            f"rises on {_rises(mine)}"
+            f"{len(mine)} tasks), {_in_full(over)} times SFT's; it rises on {_rises(mine)}"
         )
-        measured(f"liquidity-{stage}", _over_sft(mine), sentence)
+        measured(f"liquidity-{stage}", over, sentence)
         sentences.append(sentence)
     show.prose(show.listed([f"{one[0].upper()}{one[1:]}." for one in sentences]))
     return sentences
@@ -159,6 +158,11 @@ def _show_liquidity(stages: pd.DataFrame) -> list[str]:
 
 def _rises(mine: pd.DataFrame) -> int:
     return int((mine["bits"] > mine["sft"]).sum())
+
+
+def _in_full(found: Estimate) -> str:
+    """With the digits that prose quotes."""
+    return f"{show.fmt(found.value)} ({show.fmt(found.low)} to {show.fmt(found.high)})"
 
 
 def _over_sft(mine: pd.DataFrame) -> Estimate:
@@ -241,7 +245,7 @@ def show_again(readouts: real.Distributions, records: Mapping[str, dict]) -> Non
         measured(f"liquidity-{run}", over := _over_sft(mine), sentence)
         rate = recipes.load_recipe(PARENT, planned[run].set).dpo["learning_rate"]
         verdicts = (real.in_short(found[run][claim]) for claim in ASKED)
-        numbers = [show.fmt(right[run]), bits["bits"], show.interval(over)]
+        numbers = [show.fmt(right[run]), bits["bits"], _in_full(over)]
         rows.append([run, f"{rate:.0e}", *numbers, up, *verdicts])
     head = ["run", "rate", "right answers", "liquidity, bits", "over SFT's", "rises on", *ASKED]
     show.prose(show.table(head, rows))
