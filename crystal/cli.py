@@ -56,9 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _told(error: Exception) -> tuple[CrystalError, int]:
     if isinstance(error, CrystalError):
         return error, 2
-    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("crystal"):
+    lacking = error.name if isinstance(error, ModuleNotFoundError) else None
+    if lacking and "." not in lacking and lacking != "crystal":
         install = f"{sys.executable} -m pip install -r requirements/full.txt"
-        what = f"this command needs {error.name}, which is not installed"
+        what = f"this command needs {lacking}, which is not installed"
         return CrystalError(what, hint=f"{install}, or make test, which installs it"), 2
     if isinstance(error, OSError):
         where, hint = error.filename or "the output, or a file in use", "run the command again"

@@ -112,6 +112,8 @@ def explained(what: str, path: Path, hint: str | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"{what}: {error.strerror or error}"
+        if error.filename and str(error.filename) not in (str(path), f"{path}.tmp"):
+            what += f": {error.filename}"
         raise CrystalError(what, where=path, hint=hint or hint_of(error, path)) from error
 
 
@@ -184,7 +186,8 @@ def misfit(value: Any, shape: Any, at: str = "it") -> str | None:
     """What is wrong with `value`, in words that begin with `at`; None where it fits.
 
     shape: a predicate above; [shape] is a list of such; {name: shape} a mapping with at least these
-    names; {text: shape} one of any names; a tuple of shapes, any of which will do.
+    names, less those of `Maybe`; {text: shape} one of any names; a tuple of shapes, any of which
+    will do.
     """
     if isinstance(shape, Maybe):
         return misfit(value, shape.shape, at)

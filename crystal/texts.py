@@ -61,7 +61,7 @@ def load_file(path: Path, hint: str | None = None, shape: Any = anything, at: st
     if path.suffix == ".jsonl":
         found = [parse_json(row, path, hint) for row in written.splitlines()]
     else:
-        parse = parse_json if path.suffix == ".json" else parse_yaml
+        parse = parse_yaml if path.suffix in (".yaml", ".yml") else parse_json
         found = parse(written, path, hint)
     if wrong := misfit(found, shape, at):
         raise CrystalError(wrong, where=path, hint=hint)

@@ -30,7 +30,7 @@ from ..files import explained, root, write_file
 from ..keep import sums
 from ..keep.manifest import DRAWS, SAMPLES, logs, records, shard_path
 from ..present.show import MYST, slug
-from ..texts import markdown
+from ..texts import load_file, markdown
 from ..workers import Died, ahead
 from .kernels import environment
 from .pages import LOCK, OWN, Page, assigned, page_list, sha, spine
@@ -80,7 +80,7 @@ def _files() -> Iterator[tuple[str, bytes]]:
             for path in sorted(page.folder.glob(f"*.{kind}")):
                 yield f"{place}/{page.id}/{path.name}", path.read_bytes()
         claims, made = page.folder / "claims.json", stamp["fingerprint"]
-        found = json.loads(claims.read_bytes()) if claims.is_file() else {}
+        found = load_file(claims, "make reproduce") if claims.is_file() else {}
         quoted = {"claims": found, "elsewhere": assigned(page, made["parameters"])}
         yield f"claims/{page.id}.json", json.dumps(quoted).encode()
         own += [document(page.id)] if page.listed == OWN else []
@@ -201,7 +201,7 @@ def build(*, whole: bool = True, render: Callable | None = None) -> Path | None:
         source, work, stamp = assemble(), home / "work", home / "book.sha256"
         inputs = f"{_tree_hash(source)} {sha(root() / LOCK)}"
         state = f"{inputs} whole" if whole else inputs
-        last = stamp.read_text() if stamp.is_file() else ""
+        last = stamp.read_text(errors="replace") if stamp.is_file() else ""
         if index().is_file() and last in (state, f"{inputs} whole"):
             return None
         _render(source, work, whole, render)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import StringIO
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,8 +124,8 @@ def _parsed(written: str, where: str, name: str) -> Any:
     except RecursionError:  # a row that holds itself
         wrong = "the list is nested without end"
     if name == SPINE and not wrong:
-        names = {*found, *chain.from_iterable(found["parts"])}
-        if extra := names - {*SHAPES[SPINE], *PART}:
+        every = [(found, SHAPES[SPINE]), *((part, PART) for part in found["parts"])]
+        if extra := [name for one, shape in every for name in one if name not in shape]:
             wrong = f"the list has unknown fields: {', '.join(extra)}"
     if wrong:
         raise CrystalError(line(wrong), where=where, hint=CORRECT[name])
@@ -135,10 +134,14 @@ def _parsed(written: str, where: str, name: str) -> Any:
 
 def put(page: Page) -> dict | None:
     """Write a page to book/own.yml, over the row of its id or as the last; returns the old row."""
-    path, listed = root() / OWN, {one.get("id") or f"{one['file']}.md": one for one in _listed(OWN)}
-    before = listed.get(page.id)
-    listed[page.id] = {n: getattr(page, n) for n in ("id", "template", "title", "params")}
-    text = HEAD + yaml.safe_dump([*listed.values()], sort_keys=False, allow_unicode=True)
+    path, listed = root() / OWN, list(_listed(OWN))
+    place = next((n for n, one in enumerate(listed) if one.get("id") == page.id), len(listed))
+    before = listed[place] if place < len(listed) else None
+    listed[place:] = [
+        {name: getattr(page, name) for name in ("id", "template", "title", "params")},
+        *listed[place + 1 :],
+    ]
+    text = HEAD + yaml.safe_dump(listed, sort_keys=False, allow_unicode=True)
     with explained("the list of your own pages could not be written", path):
         write_file(path, text.encode())
     return before
@@ -169,7 +172,8 @@ def _page(row: dict, listed: str) -> Page:
     """Raises: CrystalError for an unknown template, field or parameter."""
     own = {name: value for name, value in row.items() if name != "pages"}
     with placed(listed, CORRECT[listed]):
-        page = Page(**fields(own, Page, f"page {row.get('id')!r}", listed=None), listed=listed)
+        called = f"page {(row.get('id') or row.get('title'))!r}"
+        page = Page(**fields(own, Page, called, listed=None), listed=listed)
     try:
         values(page)
     except CrystalError as error:
@@ -183,7 +187,7 @@ def _page(row: dict, listed: str) -> Page:
 def get(id: str) -> Page:
     """The page of that id, or a sentence with the nearest spelling."""
     pages = page_list()
-    return pages[known(id, pages, "page", hint=f"the ids are in {SPINE}")]
+    return pages[known(id, pages, "page", hint=f"the ids are in {SPINE} and {OWN}")]
 
 
 def page_of(template: str, data: str, assignments: Sequence[str] = ()) -> Page:

@@ -213,4 +213,5 @@ def load_records(name: str) -> dict[str, Any]:
     path = root() / f"data/training/{name}.json"
     if not path.exists():
         return {}
-    return texts.load_file(path, None, {"runs": {text: _RECORD}}, "the file of records")["runs"]
+    hint = f"git checkout -- data/training/{name}.json"
+    return texts.load_file(path, hint, {"runs": {text: _RECORD}}, "the file of records")["runs"]

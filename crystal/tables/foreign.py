@@ -144,7 +144,7 @@ def each_reply(
     """Every reply of one request, with whether it was cut at the limit of tokens; or its error."""
     if error:
         failed = texts.shown(as_dict(error).get("message") or error)
-        yield here._replace(identity=run and texts.shown(run), failed=failed)
+        yield here._replace(identity=run and f"{run}", failed=failed)
         return
     for index, (text, cut) in enumerate(replies):
         yield here._replace(text=text, identity=run and f"{run} {index}", cut=cut)

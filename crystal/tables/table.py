@@ -363,7 +363,7 @@ def _finished(groups: pd.DataFrame, options: dict, path: Path, notes: list[str])
     """The table of the groups that are compared; names are text in it."""
     plain = groups.astype(dict.fromkeys([*GROUP, *PROMPT], object)).reset_index(drop=True)
     answered = plain[~plain["low"]].reset_index(drop=True)
-    least = answered.groupby(["ladder", "task", "prompt"])["draws"].min()
+    least = groups[~groups["low"]].groupby(["ladder", "task", "prompt"])["draws"].min()
     scarce = least[least < FEWEST].groupby(["ladder", "task"]).size()
     few = [f"{ladder} {task} {n}" for (ladder, task), n in scarce.items()]
     few_draws = f"fewer than {FEWEST} draws on the options at some stage"
