@@ -27,6 +27,7 @@ from .files import anything, explained, misfit
 # Control characters, halves of characters, ends of lines, marks that turn the order of reading.
 HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")  # what a spreadsheet would compute
+DEEPEST = 100  # levels of YAML
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
@@ -89,9 +90,20 @@ class _Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         return super().construct_mapping(node, deep)
 
 
+def _refuse_deep(text: str) -> None:
+    """Before nodes are made, for which the loader recurses in C: without end, it would crash."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Strict):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise RecursionError(f"it is nested more than {DEEPEST} deep")
+
+
 def parse_yaml(text: str, where: object, hint: str) -> Any:
     """The value of YAML. Raises: CrystalError if it is broken, repeats a key or is too deep."""
     try:
+        _refuse_deep(text)
         return yaml.load(text, Loader=_Strict)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
         problem = line(" ".join(str(error).split()))

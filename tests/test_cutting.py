@@ -92,6 +92,7 @@ def test_a_long_text_without_a_cut(folder: Path, own: Tokenizer) -> None:
 def test_the_whole_is_what_the_file_says(folder: Path, own: Tokenizer) -> None:
     lean = of(folder)
     lean.prepare("A digit:")
+    assert lean.decoding().backend_tokenizer.get_vocab() == own.get_vocab()
     assert lean.whole().backend_tokenizer.to_str() == own.to_str()
     same(lean, own, [*PROBES])
 

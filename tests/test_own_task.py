@@ -36,6 +36,11 @@ def test_a_task_of_ones_own_is_a_file(compass):
     assert len(natural(task, cues, 3)) == 6
 
 
+def test_a_task_file_may_end_in_yml(compass):
+    found = load_task(str(compass))
+    assert load_task(str(compass.rename(compass.with_suffix(".yml")))) == found
+
+
 def test_a_task_of_ours_needs_no_file():
     assert load_task("coin") == (TASKS["coin"], ()) and natural(TASKS["coin"]) == load_prompts()
 
@@ -68,6 +73,7 @@ WRONG = {
     "g.yaml": ("options: [x, y]\ncues: ['It is ']\n", "begins or ends in a space"),
     "h.yaml": ("options: [x, y]\ncues: [Not X but]\n", "names an option.*{options}"),
     "h1.yaml": ("options: [x, y]\ncues: ['One of {option} is']\n", "nothing is put for.*{options}"),
+    "deep.yaml": ("options: " + "[" * 100_000, "nested more than"),
     "i.yaml": ("options: [x, y]\ncues: [It is, It is]\n", "write two different cues"),
 }
 

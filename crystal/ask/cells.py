@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -164,6 +165,9 @@ def situations(grid: str) -> tuple[Situation, ...]:
 
 
 def prompt_of(name: str) -> Prompt | NaturalPrompt:
-    """The prompt of that id; those of the world begin with a number. Raises: CrystalError."""
-    every = BY_ID if name[:1].isdigit() else {prompt.id: prompt for prompt in load_prompts()}
+    """The prompt of that id. Raises: CrystalError for an unknown one."""
+    world = re.fullmatch(
+        "[0-9]{2}-[a-z]+", name
+    )  # as no natural one is called: these end in -1, -2
+    every = BY_ID if world else {prompt.id: prompt for prompt in load_prompts()}
     return every[known(name, every, "prompt")]

@@ -130,16 +130,18 @@ def unpacked(
     columns: Sequence[str] | None = None,
     kind: str = SAMPLES,
 ) -> pa.Table:
-    """Rows of those tasks, in order of writing; numbers as float64.
+    """Rows of those tasks, in order of writing; numbers as float64. Other groups are not read.
 
     Raises: pyarrow.ArrowException, KeyError or OSError for bytes that are no shard.
     """
     shard, schema = pq.ParquetFile(pa.BufferReader(blob)), _wide(kind, columns)
     there, every = shard.schema_arrow.names, range(shard.num_row_groups)
-    of = [shard.metadata.row_group(i).column(there.index("task")).statistics.min for i in every]
-    groups = [i for i in every if of[i] in tasks]  # one task a group
+    of = [shard.metadata.row_group(i).column(there.index("task")).statistics for i in every]
+    groups = [i for i in every if not of[i] or of[i].min != of[i].max or of[i].min in tasks]
     held = [name if name in there else _ONCE.get(name, name) for name in schema.names]
-    found = shard.read_row_groups(groups, columns=held).select(held)
+    found = shard.read_row_groups(groups, columns=list(dict.fromkeys([*held, "task"])))
+    mine = [task in tasks for task in found["task"].to_pylist()]
+    found = found.filter(pa.array(mine, pa.bool_())).select(held)
     return found.rename_columns(schema.names).cast(schema)
 
 

@@ -284,7 +284,7 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
         # the data or thrice the threshold: one wild task must not flatten the rest
         limit = float(np.nanmax([min(high, max(3 * threshold, 1.05)), 1.2 * threshold]) * 1.04)
         lowest = mine[["low", "value"]].replace(-np.inf, np.nan).min().min()
-        least = float(np.nanmax([min(lowest, 0), -limit]))  # numbers below 0 are shown, too
+        least = float(max(np.fmin(lowest, 0), -limit))  # numbers below 0 are shown; none gives 0
         for row in mine.dropna(subset="value").itertuples():
             n, colour = ladders.index(row.ladder), COLOURS[row.verdict]
             y = tasks.index(row.task) + 0.25 * (n - (count - 1) / 2)

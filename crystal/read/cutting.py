@@ -7,10 +7,12 @@ words as the whole one does. What it takes is kept in the cache, in arrays.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from operator import add
@@ -43,6 +45,8 @@ class Cutter:
     def whole(self) -> PreTrainedTokenizerBase:
         """The tokenizer, for any text."""
         return self.tokenizer
+
+    decoding = whole  # where only decoding is asked for
 
 
 def cutter_at(place: str, revision: str) -> Cutter:
@@ -77,7 +81,8 @@ class Lean(Cutter):
         sha256, code = file_sha256(file), file_sha256(PACKAGE / "read" / "cutting.py")
         key = sha256, code, *map(version, ("tokenizers", "transformers"))
         try:
-            parts = kept("cuts", key, lambda: _parts(file))
+            with _uncollected():
+                parts = kept("cuts", key, lambda: _parts(file))
             tokenizer = _framed(file.parent, bytes(parts["template"]))
             says = tokenizer.backend_tokenizer.to_str()
             if _alike(says, Tokenizer.from_buffer(bytes(parts["template"])).to_str()):
@@ -104,6 +109,12 @@ class Lean(Cutter):
         if not self.complete:
             self.backend.model = self._model(range(len(self.names)), self.merges.tolist())
             self.complete = True
+        return self.tokenizer
+
+    def decoding(self) -> PreTrainedTokenizerBase:
+        """All of its tokens, and no merge."""
+        if not self.complete:
+            self.backend.model = self._model(range(len(self.names)))
         return self.tokenizer
 
     def _model(self, some: Iterable[int], merges: Iterable = ()) -> BPE:
@@ -168,6 +179,18 @@ def _parts(file: Path) -> dict[str, np.ndarray]:
         "ids": np.array([*vocab.values()], np.int64),
         "merges": np.stack([np.fromiter(one, np.int32, len(left)) for one in made], 1),
     }
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Of millions of new objects, the garbage collector looks for circles in vain, for seconds."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def _written(value: object) -> np.ndarray:

@@ -277,7 +277,7 @@ def load(
         if not spread:
             model.to(device)
         check_causal(model, source)
-    except (CrystalError, torch.OutOfMemoryError, MemoryError):
+    except (CrystalError, MemoryError):
         raise
     except Exception as error:  # foreign files go through much code that expects sound ones
         raise refusal(error, source) from error
@@ -309,7 +309,7 @@ def build(model, tokenizer, source: str = "in memory") -> Engine:
 
 def _vocabulary(cutter: Cutter, ends: set[int], width: int) -> Vocabulary:
     def made() -> dict[str, np.ndarray]:
-        return arrays_of(token_pieces(cutter.whole(), ends, width))
+        return arrays_of(token_pieces(cutter.decoding(), ends, width))
 
     code = [file_sha256(PACKAGE / "read" / name) for name in ("vocabulary.py", "automaton.py")]
     rests_on = *cutter.key, sorted(ends), width, *code

@@ -24,6 +24,7 @@ from .tree import ROOT, Prompts
 from .vocabulary import END, VOID
 
 UNREADABLE = "\ufffd"  # the text of an answer that ran into an id which stands for no text
+BLOCK = 256  # nodes whose float64 probabilities are held at once
 MANY, OFTEN = 256, 4  # draws of a node, and of an outcome, above which a binomial is faster
 Draws = dict[str, int]  # text -> how often
 Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -114,10 +115,12 @@ def _split(
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """One token later: node, token and count of every distinct outcome (m,), ascending."""
     for rows, chunk in logits:
-        chance = torch.softmax(chunk.double(), -1).cpu().numpy()
-        found, count = _multinomials(level.key[rows], level.count[rows], chance)
-        node, token = np.divmod(found, chunk.shape[-1])
-        yield node + rows.start, token, count
+        for low, block in zip(range(rows.start, rows.stop, BLOCK), chunk.split(BLOCK)):
+            some = slice(low, low + len(block))
+            chance = torch.softmax(block.double(), -1).cpu().numpy()
+            found, count = _multinomials(level.key[some], level.count[some], chance)
+            node, token = np.divmod(found, block.shape[-1])
+            yield node + low, token, count
 
 
 def _multinomials(

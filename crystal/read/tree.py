@@ -276,20 +276,21 @@ class WholeTree:
 
     def __init__(self, engine, prompts: Prompts) -> None:
         self.engine, self.prompts = engine, prompts
-        self.texts: list[tuple[int, ...]] = []  # prompt + path of every node
+        self.paths: list[tuple[int, ...]] = []  # of every node below its prompt
         self.roots = torch.cat([logits for _, logits in self._run(list(prompts))])
 
     @property
     def nodes(self) -> int:
-        return len(self.texts)
+        return len(self.paths)
 
     def grow(
         self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray
     ) -> Iterator[tuple[slice, torch.Tensor]]:
-        asked = zip(owner.tolist(), parent.tolist(), token.tolist(), strict=True)
-        texts = [(*(self.prompts[o] if p == ROOT else self.texts[p]), t) for o, p, t in asked]
-        self.texts += texts
-        yield from self._run(texts)
+        asked = zip(parent.tolist(), token.tolist(), strict=True)
+        paths = [(*(() if p == ROOT else self.paths[p]), t) for p, t in asked]
+        self.paths += paths
+        whose = zip(owner.tolist(), paths, strict=True)
+        yield from self._run([(*self.prompts[o], *path) for o, path in whose])
 
     def _run(self, texts: list[tuple[int, ...]]) -> Iterator[tuple[slice, torch.Tensor]]:
         step, low = max(1, 16 * self.engine.chunk // max(map(len, texts))), 0

@@ -19,6 +19,7 @@ from ..present.figures import (
     COLOURS,
     GREEN,
     GREY,
+    INK,
     LINE,
     MARKERS,
     PURPLE,
@@ -311,7 +312,8 @@ def plot_forest(frame: pd.DataFrame, threshold: float) -> Figure:
     columns = "checkpoint", list(frame["checkpoint"].unique())
     how = {"x": "liquidity over the base's, raw text", "sharex": True, "sharey": True}
     grid = Panels(frame, 0.3 * len(ladders) + 1.0, columns, **how)
-    grid.marks("ladder", ladders, "group", (DEMONSTRATED, ALL, HELD_OUT)).line(x=threshold, lw=1)
+    looks = {DEMONSTRATED: SERIES[0], ALL: (INK, "D", ""), HELD_OUT: SERIES[1]}
+    grid.marks("ladder", ladders, "group", looks).line(x=threshold, lw=1)
     for ax, _ in grid.parts:
         ax.axvspan(threshold, right, color=GREEN, alpha=0.1, lw=0)
     return grid.set(xlim=(0, right)).drawn()

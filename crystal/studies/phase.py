@@ -169,7 +169,8 @@ def real_series(phase: str, tasks: Sequence[str]) -> Series:
         tuned = {"sft": real.ends()[real.PLAIN[0]]} if phase == NUCLEATION else later.checkpoints()
         steps = {c.step: (c.name, CHAT) for c in real.sft(real.PLAIN[0])}
     stages = {"base": ("base", COMPLETION)} | {n: (c.name, CHAT) for n, c in tuned.items()}
-    read = partial(real.compared, real.read(tasks), whole=phase == LIQUID)
+    names = [real.PARENT] if phase == LIQUID else [real.PARENT, real.EXPERIMENT]
+    read = partial(real.compared, real.read(tasks, names), whole=phase == LIQUID)
     return Series(real.PARENT, real_title(), "context", stages, steps, read)
 
 
@@ -186,7 +187,7 @@ def real_survey(phase: str, how: How) -> Survey:
         stages = ("base", "sft", later.STAGES[-1])[: 2 if phase == NUCLEATION else 3]
         return real.survey(every, stages, **judging)
 
-    code = "".join(map(inspect.getsource, (real, later)))
+    code = "".join(map(inspect.getsource, (real, later, real_series)))
     digests = [store.manifest_digest(name) for name in (real.PARENT, real.EXPERIMENT)]
     return verdicts.kept([run, judging, digests, code], fresh)
 

@@ -241,26 +241,32 @@ def load_every(name: str, ladders: Sequence[str], found: Mapping[str, Survey]) -
 
 
 def plot_every(frame: pd.DataFrame) -> Figure:
-    """A small panel a task: share of the ceiling by stage, a line a model, with intervals."""
+    """A small panel a task: share of the ceiling by stage, a line a model or a bar."""
     import seaborn
 
     models, stages = list(frame["model"].unique()), list(frame["stage"].unique())
+    looks, title = _looks(models), "liquidity, share of its ceiling"
     grid = seaborn.FacetGrid(frame, col="task", col_wrap=3, height=0.95, aspect=WIDTH / 3 / 0.95)
     for task, ax in grid.axes_dict.items():
-        for n, (model, look) in enumerate(_looks(models).items()):
+        for n, (model, look) in enumerate(looks.items()):
             mine = where(frame, task=task, model=model)
-            x = mine["stage"].map(stages.index).astype(float) + 0.1 * (n - (len(models) - 1) / 2)
-            ax.plot(x, mine["value"], lw=1.2, **look)
-            ax.vlines(x, mine["low"], mine["high"], color=look["color"], lw=1.2)
-        if len(stages) == 1:
-            threshold = THRESHOLDS["many-distributions"].value
-            ax.axhline(threshold, color=COLOURS["chance"], lw=1, ls=":")
+            if len(stages) == 1:
+                ax.plot(mine[["low", "high"]].T, [n, n], color=look["color"], lw=1.2)
+                ax.plot(mine["value"], [n] * len(mine), ls="", **look)
+            else:
+                ax.plot(mine["stage"].map(stages.index), mine["value"], lw=1.2, **look)
         ax.set_title(task, pad=2)
         ax.tick_params(length=2)
-    grid.set(xticks=range(len(stages)), xlim=(-0.3, len(stages) - 0.7), ylim=(0, None))
-    grid.set_axis_labels("", "")
-    grid.set_xticklabels(stages, rotation=90 if len(stages) > 2 else 0)
-    grid.axes.flat[6].set_ylabel("liquidity, share of its ceiling")
+    if len(stages) == 1:
+        threshold = THRESHOLDS["many-distributions"].value
+        for ax in grid.axes.flat:
+            ax.axvline(threshold, color=COLOURS["chance"], lw=1, ls=":")
+        grid.set(yticks=[], ylim=(len(models) - 0.5, -0.5))
+        grid.axes.flat[-2].set_xlabel(title)
+    else:
+        grid.set(xticks=range(len(stages)), xlim=(-0.3, len(stages) - 0.7))
+        grid.set_xticklabels(stages, rotation=90 if len(stages) > 2 else 0)
+        grid.axes.flat[6].set_ylabel(title)
     grid.figure.set_layout_engine("constrained")
     names = grid.axes.flat[0].get_legend_handles_labels()
     grid.figure.legend(*names, loc="outside lower center", ncols=len(models))

@@ -292,8 +292,9 @@ def counts(phase: str, found: Mapping[str, Survey]) -> str:
 
 def every_task(phase: str, found: Mapping[str, Survey]) -> dict[str, str]:
     """Of the small panels, one a task."""
-    alt = "What the prompt tells of the answer, by task and stage. " + counts(phase, found)
-    return {"alt": alt, "caption": markdown(counts(phase, found))}
+    threshold = ", the dotted line its threshold" if phase == LIQUID else ""
+    alt = f"What the prompt tells of the answer, by task and stage{threshold}."
+    return {"alt": f"{alt} {counts(phase, found)}", "caption": markdown(counts(phase, found))}
 
 
 # --- the first page

@@ -18,7 +18,7 @@ import pandas as pd
 from ..ask.ladders import Checkpoint, load_ladder
 from ..ask.prompts import CHAT, COMPLETION, load_prompts
 from ..ask.tasks import PHASE_TASKS, TASKS
-from ..keep import manifest, store
+from ..keep import store
 from ..lab import recipes
 from ..measure import chain, claims, inference, joint
 from ..measure import quantities as ph
@@ -51,11 +51,13 @@ def ends() -> dict[str, Checkpoint]:
     return {run: steps[-1] for run in planned if (steps := sft(run))}
 
 
-def read(tasks: Sequence[str] = PHASE_TASKS) -> Distributions:
-    """All that was read: (checkpoint, form, task) -> prompt -> distribution."""
+def read(
+    tasks: Sequence[str] = PHASE_TASKS, names: Sequence[str] = (PARENT, EXPERIMENT, OTHER)
+) -> Distributions:
+    """All that was read of `names`: (checkpoint, form, task) -> prompt -> distribution."""
     found: Distributions = {}
     columns = ["checkpoint", "form", "task", "prompt", "probability"]
-    for name in filter(manifest.records, (PARENT, EXPERIMENT, OTHER)):
+    for name in names:
         rows = store.load_readouts(name, tasks=tasks)[columns]
         for checkpoint, form, task, prompt, p in rows.itertuples(index=False):
             place = OTHER if name == OTHER else checkpoint, form, task

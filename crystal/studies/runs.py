@@ -159,7 +159,12 @@ def along(parents: Sequence[str]) -> pd.DataFrame:
 
 def origin_of(parent: str, checkpoint: str = "base") -> Answers:
     """Answers of a parent's checkpoint to the probe in chat form."""
-    return probe(in_chat(parent)[checkpoint])
+    return _origin(root(), parent, store.manifest_digest(parent), checkpoint)
+
+
+@lru_cache(maxsize=64)
+def _origin(root: Path, name: str, digest: str, checkpoint: str) -> Answers:
+    return probe(_in_chat(root, name, digest)[checkpoint])
 
 
 def in_chat(name: str) -> dict[str, pd.DataFrame]:
