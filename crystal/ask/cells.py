@@ -166,8 +166,6 @@ def situations(grid: str) -> tuple[Situation, ...]:
 
 def prompt_of(name: str) -> Prompt | NaturalPrompt:
     """The prompt of that id. Raises: CrystalError for an unknown one."""
-    world = re.fullmatch(
-        "[0-9]{2}-[a-z]+", name
-    )  # as no natural one is called: these end in -1, -2
+    world = re.fullmatch("[0-9]{2}-[a-z]+", name)  # natural ones end in -1, -2
     every = BY_ID if world else {prompt.id: prompt for prompt in load_prompts()}
     return every[known(name, every, "prompt")]

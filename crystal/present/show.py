@@ -315,7 +315,8 @@ def parameters() -> None:
 
 def source(*functions: Callable) -> None:
     """Put the source of the estimators on the page, in one fold."""
-    parts = []
+    short = "`ev`, `inf` and `ph` stand for `evidence`, `inference` and `quantities`"
+    parts = [f"In these, {short} of `crystal.measure`."]
     for function in functions:
         text, name = inspect.getsource(function), f"{function.__module__}.{function.__qualname__}"
         parts.append(f"\nSource of {name}\n````python\n{text.rstrip()}\n````")

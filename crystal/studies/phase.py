@@ -205,8 +205,13 @@ def surveys(phase: str, ladders: Sequence[str]) -> dict[str, Survey]:
 
 def measure(data: Data) -> dict[str, Numbers]:
     """Ladder -> every number of the page."""
-    ask = {LIQUID: _liquid, NUCLEATION: _nucleation, SETTLING: _settling}[data.phase]
+    ask = numbers_of(data.phase)
     return {one.name: ask(one, data.task, data.how) for one in data.ladders}
+
+
+def numbers_of(phase: str) -> Callable[[Series, str, How], Numbers]:
+    """The function that computes every number of a phase's page."""
+    return {LIQUID: _liquid, NUCLEATION: _nucleation, SETTLING: _settling}[phase]
 
 
 def _liquid(ladder: Series, task: str, how: How) -> Numbers:

@@ -274,7 +274,7 @@ def show_numbers(data: Data, numbers: Mapping[str, Numbers]) -> None:
 def show_method(data: Data, *functions) -> None:
     """How the numbers were computed: in words, in code, with which parameters."""
     show.prose(METHOD[data.phase])
-    show.source(*functions)
+    show.source(phase.numbers_of(data.phase), *functions)
     show.parameters()
 
 
