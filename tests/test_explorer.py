@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from browser import CHROMIUM, browser
 
@@ -21,7 +22,7 @@ from crystal.errors import CrystalError
 from crystal.measure import evidence
 from crystal.measure import quantities as ph
 from crystal.present import explorer, figures, show, views
-from crystal.studies import real
+from crystal.studies import phase, real
 
 REPOSITORY = Path(__file__).parent.parent
 LADDERS = pages.values(pages.get("explorer"))["ladders"]
@@ -78,9 +79,14 @@ def test_numbers_are_those_of_the_liquid_pages(numbers):
 
 
 def test_distances_are_those_of_the_nucleation_pages(groups, numbers):
-    seeds, readouts = groups[0].seeds, groups[0].readouts
-    for task in ("digit", "letter"):
-        path = figures.load_path(readouts[task], task, {"nano-llama": seeds[task]})
+    asked = ["digit", "letter"]
+    readouts = pd.concat([groups[0].readouts[task] for task in asked], ignore_index=True)
+    readouts = readouts[readouts["ladder"] == "nano-llama"]
+    for task in asked:
+        one = phase.models("nucleation", readouts, [task])[-1]
+        base, who = one.at(task, "base"), groups[0].seeds[task]
+        seed = figures.seed_of(base, who)
+        path = figures.load_path([dataclasses.replace(one, answers=base, who=who, seed=seed)], task)
         path = path[path["quantity"] == "TV to the seed"]
         for one in path.itertuples():
             found = row(

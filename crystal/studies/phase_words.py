@@ -175,10 +175,11 @@ def entropies(frame: pd.DataFrame) -> dict[str, str]:
         f"{row.model} {show.number(row.mean)} and {show.number(row.whole)}"
         for row in frame.drop_duplicates("model").itertuples()
     )
-    return both(
-        "Grey: entropy of the answer, prompt by prompt; line: its mean; dotted: entropy of the "
-        f"mean answer. The orange gap is the liquidity. Mean and dotted, bits: {each}."
-    )
+    return {
+        "alt": f"Mean entropy of a prompt's answer, and entropy of the mean answer, bits. {each}.",
+        "caption": "Grey: entropy of the answer, prompt by prompt; line: its mean; dotted: entropy "
+        "of the mean answer. The orange gap is the liquidity.",
+    }
 
 
 def pairs(numbers: Mapping[str, Numbers]) -> dict[str, str]:

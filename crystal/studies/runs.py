@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -163,7 +162,7 @@ def origin_of(parent: str, checkpoint: str = "base") -> Answers:
 
 
 @lru_cache(maxsize=64)
-def _origin(root: Path, name: str, digest: str, checkpoint: str) -> Answers:
+def _origin(root: object, name: str, digest: str, checkpoint: str) -> Answers:
     return probe(_in_chat(root, name, digest)[checkpoint])
 
 
@@ -172,9 +171,7 @@ def in_chat(name: str) -> dict[str, pd.DataFrame]:
     return _in_chat(root(), name, store.manifest_digest(name))
 
 
-@lru_cache(maxsize=16)
-def _in_chat(root: Path, name: str, digest: str) -> dict[str, pd.DataFrame]:
-    return by_checkpoint(name, forms=[CHAT])
+_in_chat = lru_cache(16)(lambda root, name, digest: by_checkpoint(name, forms=[CHAT]))
 
 
 def by_checkpoint(name: str, **which) -> dict[str, pd.DataFrame]:
