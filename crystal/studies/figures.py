@@ -6,7 +6,7 @@ Each draws a tidy frame of a module of numbers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle, product
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,21 +53,22 @@ class Panels:
         to titles. x, y: names of the axes. how: wrap, panels side by side; else as of `panels`.
         """
         (across, titles), (down, names) = columns, rows
-        titles, names = (
-            of if isinstance(of, Mapping) else dict(zip(of, of)) for of in (titles, names)
-        )
+        titles, names = _titled(titles), _titled(names)
         wide = how.pop("wrap", len(titles))
         self.figure, axes = panels(-(-len(titles) // wide) * len(names), wide, height, **how)
         self.figure.supxlabel(x)
         self.parts: list[tuple[Axes, pd.DataFrame]] = []  # with their rows of the frame
-        for (name, title), ax in zip(product(names, titles), axes.flat, strict=False):
-            place = {column: value for column, value in ((across, title), (down, name)) if column}
-            self.parts.append((ax, where(frame, **place)))
-            if name == next(iter(names)):
-                ax.set_title(label(titles[title], wide=52 // wide))
-            if ax in axes[:, 0]:
-                ax.set_ylabel(names[name] or y)
-        for ax in axes.flat[len(self.parts) :]:
+        free, top = iter(axes.flat), next(iter(names))
+        for name, beside in names.items():
+            for value, title in titles.items():
+                ax, place = next(free), {across: value, down: name}
+                place.pop("", None)
+                self.parts.append((ax, where(frame, **place)))
+                if name == top:
+                    ax.set_title(label(title, wide=52 // wide))
+                if ax.get_subplotspec().is_first_col():
+                    ax.set_ylabel(beside or y)
+        for ax in free:
             ax.axis("off")
 
     def paths(self, hue: str, values: Iterable[str], x="step", y="value") -> Panels:
@@ -133,6 +134,10 @@ class Panels:
         return legend(self.figure)
 
 
+def _titled(values: Iterable | Mapping) -> Mapping[str, str]:
+    return values if isinstance(values, Mapping) else {value: value for value in values}
+
+
 def _looks(values: Iterable[str]) -> Mapping[str, tuple[str, str, str]]:
     return values if isinstance(values, Mapping) else dict(zip(values, cycle(SERIES)))
 
@@ -143,15 +148,18 @@ def mark(
     """Means over parents with intervals, and every parent a small mark: down the y axis, or across
     the x axis, there the parents of a place side by side in their order. at: the rows' places.
     """
-    each, mean, look = rows[rows["parent"] != MEAN], means(rows), {"color": colour, "ls": ""}
+    each, mean = rows[rows["parent"] != MEAN], means(rows)
     there, values, small = at[each.index], each["value"], {"ms": 2, "alpha": 0.35, "mew": 0}
     if across:
         places = there.groupby(there)
         share = (places.cumcount() + 1) / (places.transform("size") + 1)
         there, small = there + 0.22 * (2 * share - 1), {"mfc": "none", "ms": 2.5, "mew": 0.6}
-    turn = slice(None, None, 1 if across else -1)
-    ax.plot(*(there, values)[turn], marker, **look, **small)
-    ax.plot(*(at[mean.index], mean["value"])[turn], marker, label=name, **look)
+    for places, numbers, look in (
+        (there, values, small),
+        (at[mean.index], mean["value"], {"label": name}),
+    ):
+        x, y = (places, numbers) if across else (numbers, places)
+        ax.plot(x, y, marker, color=colour, ls="", **look)
     lines = ax.vlines if across else ax.hlines
     lines(at[mean.index], mean["low"], mean["high"], color=colour, lw=1.3)
 
